@@ -1,0 +1,1 @@
+"""phenoembed: an embedding database and similarity search for label-free phenotypic screening."""

@@ -1,0 +1,56 @@
+"""Every error phenoembed raises on purpose.
+
+PhenoembedError
+├── ManifestError      the table that describes a screen has faults (all of them are listed)
+├── ImageError         one image cannot be used, and why
+├── StoreError         the store is missing, damaged, or does not hold what was asked for
+│   ├── NotInStore     a compound, well, group, encoder or head that is not there
+│   └── QueryError     SQL or a filter that DuckDB refuses
+├── TrainingError      a screen, split or checkpoint that cannot be trained on
+└── MissingExtra       an optional dependency is not installed
+
+The command line prints each as one line, ``error: ...``; the message names the value and the fix.
+"""
+
+from collections.abc import Sequence
+
+
+class PhenoembedError(Exception):
+    """Base of every error a user can cause and mend."""
+
+
+class ManifestError(PhenoembedError):
+    """A manifest has faults. ``faults`` lists all of them, one line each, with row and value."""
+
+    def __init__(self, source: str, faults: Sequence[str]) -> None:
+        self.source = source
+        self.faults = tuple(faults)
+        count = f"{len(self.faults)} fault{'s' if len(self.faults) != 1 else ''}"
+        super().__init__("\n".join([f"{source}: {count}, nothing was read", *(f"  {fault}" for fault in self.faults)]))
+
+
+class ImageError(PhenoembedError):
+    """One image cannot be used. The message is the reason that ``rejected`` keeps."""
+
+
+class StoreError(PhenoembedError):
+    """The store is missing, damaged, or does not hold what was asked for."""
+
+
+class NotInStore(StoreError):  # noqa: N818 - reads as what it says: "nocodazole" is not in the store
+    """A compound, well, group, encoder or head that the store does not hold."""
+
+
+class QueryError(StoreError):
+    """SQL or a filter that DuckDB refuses, or that reaches for more than the store's views."""
+
+
+class TrainingError(PhenoembedError):
+    """A screen, split or checkpoint that cannot be trained on."""
+
+
+class MissingExtra(PhenoembedError):  # noqa: N818
+    """An optional dependency is not installed."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        super().__init__(f"{module} is not installed; run: pip install 'phenoembed[{extra}]'")

@@ -1,0 +1,101 @@
+"""The columns of a screen and of the store's tables. Everything that reads or writes them starts here."""
+
+import pyarrow as pa
+
+IMAGE_KEY = ("screen", "plate", "well", "field", "time_h", "channel", "z")
+"""What makes two rows the same image. In the ``images`` table the encoder's id is part of the key too."""
+
+ROLES = ("treated", "control", "empty")
+CONTROL_COMPOUND = "DMSO"
+
+SCREEN_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("screen", pa.string()),
+        ("plate", pa.string()),
+        ("well", pa.string()),  # row letters and two digits: A01 .. P24 (384), AF48 (1536)
+        ("field", pa.int32()),
+        ("time_h", pa.float64()),  # hours after the compound was added
+        ("channel", pa.string()),
+        ("z", pa.int32()),  # 0: a projection, or the only plane
+        ("replicate", pa.string()),
+        ("compound", pa.string()),  # "DMSO" for every control well
+        ("concentration_um", pa.float64()),  # micromolar; 0 for controls
+        ("role", pa.string()),  # one of ROLES
+    ]
+)
+"""One row an image, as a screen's manifest describes it. Annotation columns may follow."""
+
+INTENSITY_STATISTICS = (
+    "intensity_mean",
+    "intensity_sd",
+    "intensity_skewness",
+    "intensity_kurtosis",
+    "intensity_p01",
+    "intensity_p25",
+    "intensity_p75",
+    "intensity_p99",
+)
+"""Statistics of an image's raw pixels, stored at indexing: the features of the simplest baseline."""
+
+FILE_SCHEMA = pa.schema(
+    [
+        ("content_hash", pa.string()),  # of the file's bytes
+        ("file_bytes", pa.int64()),
+        ("file_mtime_ns", pa.int64()),
+        *((name, pa.float32()) for name in INTENSITY_STATISTICS),
+    ]
+)
+
+IMAGES_SCHEMA = pa.schema(
+    [
+        *SCREEN_SCHEMA,
+        *FILE_SCHEMA,
+        ("encoder", pa.string()),
+        ("embedding", pa.list_(pa.float32())),
+    ]
+)
+"""The ``images`` table, the truth: a row an image and encoder. Annotation columns of the manifest follow."""
+
+REJECTED_SCHEMA = pa.schema([*SCREEN_SCHEMA, ("reason", pa.string()), ("encoder", pa.string())])
+
+GROUPS_SCHEMA = pa.schema(
+    [
+        ("group_id", pa.string()),
+        ("screen", pa.string()),
+        ("compound", pa.string()),
+        ("replicate", pa.string()),
+        ("set", pa.int32()),
+        ("field", pa.int32()),
+        ("role", pa.string()),
+        ("n_images", pa.int32()),
+        ("n_configurations", pa.int32()),
+        ("plates", pa.list_(pa.string())),
+        ("wells", pa.list_(pa.string())),
+        ("encoder", pa.string()),
+        ("embedding", pa.list_(pa.float32())),
+    ]
+)
+
+PREDICTIONS_SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),  # compound | moa | treatment | jump
+        ("split", pa.string()),  # replicate | field | compound
+        ("fold", pa.int32()),
+        ("test", pa.string()),  # "new replicate" | "known wells" | "new compound"
+        ("features", pa.string()),  # encoder | untrained | intensity
+        ("encoder", pa.string()),
+        ("head", pa.string()),
+        ("group_id", pa.string()),
+        ("compound", pa.string()),
+        ("replicate", pa.string()),
+        ("label", pa.string()),
+        ("predicted", pa.string()),
+        ("p_label", pa.float32()),
+        ("p_predicted", pa.float32()),
+        ("rank_label", pa.int32()),  # 1: the label was the most probable class
+        ("top_classes", pa.list_(pa.string())),
+        ("top_probabilities", pa.list_(pa.float32())),
+    ]
+)
+"""Out-of-fold predictions of probes: a row a tested group."""
