@@ -1,0 +1,5 @@
+"""`phenoembed annotate`."""
+
+
+def annotate() -> None:
+    """To be filled in by the store's commands."""

@@ -1,0 +1,67 @@
+"""The `phenoembed` command: one thin file a command, no logic of its own.
+
+Exit codes: 0 done, 1 failed (or images were rejected, the rest being committed), 2 wrong usage, 130 interrupted.
+"""
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from phenoembed_cli.output import note
+from phenoembed_store.errors import PhenoembedError
+
+COMMANDS = (
+    "search",
+    "query",
+    "annotate",
+    "status",
+)
+"""In the order of `--help`. Each is a module of this package with a function of that name."""
+
+app = typer.Typer(
+    name="phenoembed",
+    help="Embeddings and similarity search for label-free phenotypic screens: which compounds look like this one?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if show_version:
+        typer.echo(f"phenoembed {version('phenoembed')}")
+        raise typer.Exit
+
+
+for _name in COMMANDS:
+    _module = import_module(f"phenoembed_cli.{_name}")
+    app.command(_name.rstrip("_").replace("_", "-"))(getattr(_module, _name))
+
+
+def main() -> None:
+    """Entry point: every error a user can cause is one line on standard error, never a traceback."""
+    try:
+        app()
+    except PhenoembedError as error:
+        sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        note("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader (`| head`) has left
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        sys.exit(_fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")))
+
+
+def _fail(message: str) -> int:
+    note(f"error: {message}")
+    return 1

@@ -1,0 +1,15 @@
+"""Options that every command shares, and where their values go."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Store = Annotated[
+    Path, typer.Option("--store", envvar="PHENOEMBED_STORE", help="The store's folder.", show_default=True)
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
+Encoder = Annotated[str | None, typer.Option("--encoder", help="An encoder's id; the last trained when not given.")]
+Where = Annotated[str | None, typer.Option("--where", help="SQL over the columns, e.g. \"concentration_um >= 5\".")]
+
+DEFAULT_STORE = Path("phenoembed-store")

@@ -1,0 +1,86 @@
+"""What commands print: documents and tables on standard output; progress and logs on standard error."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+
+class Advance(Protocol):
+    """Told how far a piece of long work has come."""
+
+    def __call__(self, done: int, total: int) -> None: ...
+
+
+def print_json(document: Any) -> None:
+    """One JSON document, and nothing else, on standard output."""
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def note(message: str) -> None:
+    """A line for the person at the terminal, on standard error."""
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None) -> None:
+    """A table on standard output; numbers to the right, floats to three digits."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for i, column in enumerate(columns):
+        numeric = any(isinstance(row[i], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_cell(value)) for value in row))
+    terminal = sys.stdout.isatty()
+    Console(file=sys.stdout, width=None if terminal else 160, highlight=False).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value)
+
+
+@contextmanager
+def progress_bar(label: str, *, unit: str = "images") -> Iterator[Advance]:
+    """A progress bar on standard error: done, total, rate and time left.
+
+    Where standard error is no terminal, a line every tenth of the way instead.
+    """
+    if not sys.stderr.isatty():
+        yield _line_every_tenth(label, unit)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _line_every_tenth(label: str, unit: str) -> Advance:
+    said = -1
+
+    def advance(done: int, total: int) -> None:
+        nonlocal said
+        tenth = 10 * done // max(total, 1)
+        if tenth > said:
+            said = tenth
+            note(f"{label}: {done:,} of {total:,} {unit}")
+
+    return advance

@@ -1,0 +1,5 @@
+"""`phenoembed status`."""
+
+
+def status() -> None:
+    """To be filled in by the store's commands."""
