@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 failed (or images were rejected, the rest being committed)
 import sys
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,10 +21,11 @@ COMMANDS = (
 )
 """In the order of `--help`. Each is a module of this package with a function of that name."""
 
+_UsageError: Any = typer.BadParameter.__base__  # click's, wherever this Typer keeps it
+
 app = typer.Typer(
     name="phenoembed",
     help="Embeddings and similarity search for label-free phenotypic screens: which compounds look like this one?",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -39,6 +40,9 @@ def _root(
     if show_version:
         typer.echo(f"phenoembed {version('phenoembed')}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
 
 
 for _name in COMMANDS:
@@ -48,20 +52,27 @@ for _name in COMMANDS:
 
 def main() -> None:
     """Entry point: every error a user can cause is one line on standard error, never a traceback."""
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
-        app()
+        status = app(standalone_mode=False)
+    except _UsageError as error:  # an unknown command, option or value
+        return _fail(error.format_message(), 2)
     except PhenoembedError as error:
-        sys.exit(_fail(str(error)))
-    except KeyboardInterrupt:
+        return _fail(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
         note("interrupted")
-        sys.exit(130)
+        return 130
     except BrokenPipeError:  # the reader (`| head`) has left
         sys.stderr.close()
-        sys.exit(0)
+        return 0
     except OSError as error:
-        sys.exit(_fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")))
+        return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1)
+    return status if isinstance(status, int) else 0
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int) -> int:
     note(f"error: {message}")
-    return 1
+    return status
