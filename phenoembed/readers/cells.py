@@ -1,0 +1,79 @@
+"""What one cell means: a well, a number, a treatment. Each function takes text; ``ValueError`` is the fault."""
+
+import math
+import re
+
+from phenoembed_store.schema import CONTROL_COMPOUND, ROLES
+
+WELL = re.compile(r"([A-Za-z]|[Aa][A-Fa-f])0{0,2}([1-9]|[1-3][0-9]|4[0-8])")  # up to AF48, of 1536 wells
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+INT32_MAX = 2**31 - 1
+
+
+def well(text: str) -> str:
+    """``a1``, ``A1`` and ``A001`` are ``A01``; rows A-AF, columns 1-48."""
+    match = WELL.fullmatch(text)
+    if match is None:
+        raise ValueError(f"well '{text}' is no well (rows A-AF, columns 1-48)")
+    return f"{match[1].upper()}{int(match[2]):02d}"
+
+
+def number(text: str, name: str, unit: str) -> float:
+    """A finite number; a unit is never guessed from the text."""
+    if NUMBER.fullmatch(text) is None or not math.isfinite(float(text)):
+        hint = " and a decimal point" if re.fullmatch(r"\d+,\d+", text) else ""
+        raise ValueError(f"{name} '{text}' is not a number; write {unit}, without a unit{hint}")
+    return float(text) + 0.0  # -0 is 0
+
+
+def whole(text: str, name: str) -> int:
+    """A whole number from 0; ``3.0`` is one, as pandas writes a column that has gaps."""
+    if NUMBER.fullmatch(text) is None or not float(text).is_integer() or not 0 <= float(text) <= INT32_MAX:
+        raise ValueError(f"{name} '{text}' is not a whole number from 0")
+    return int(float(text))
+
+
+def channel(text: str) -> str:
+    """A channel's name; ``4.0`` is ``4``."""
+    return re.sub(r"(?<=\d)\.0$", "", text)
+
+
+def concentration(text: str | None) -> float:
+    """Micromolar, from 0."""
+    if text is None:
+        raise ValueError("concentration_um is empty; a treated well needs micromolar")
+    value = number(text, "concentration_um", "micromolar")
+    if value < 0:
+        raise ValueError(f"concentration_um '{text}' is negative")
+    return value
+
+
+def is_vehicle(compound: str | None) -> bool:
+    """Whether a well with this compound got none: DMSO (in any case), 'vehicle', or an empty cell."""
+    return compound is None or compound.casefold() in {CONTROL_COMPOUND.casefold(), "vehicle"}
+
+
+def treatment(compound: str | None, dose: str | None, role: str | None) -> tuple[str, float, str]:
+    """(compound, concentration_um, role) of a row, from its three cells; an empty cell is None.
+
+    A control is ('DMSO', 0, 'control'): by its role, or, without one, by its compound. A positive control is a treated
+    well. An empty well keeps what it says; nothing said is ('', 0, 'empty').
+    """
+    named = role.casefold() if role is not None else ("control" if is_vehicle(compound) else "treated")
+    if named not in ROLES:
+        raise ValueError(f"role '{role}' is none of {', '.join(ROLES)}")
+    if named == "empty":
+        return compound or "", concentration(dose) if compound and dose else 0.0, named
+    if named == "control":
+        if not is_vehicle(compound) and _is_positive(dose):
+            raise ValueError(
+                f"role is 'control' but compound is '{compound}' at {dose} micromolar; a positive control is 'treated'"
+            )
+        return CONTROL_COMPOUND, 0.0, named
+    if compound is None or is_vehicle(compound):
+        raise ValueError(f"role is 'treated' but compound is {repr(compound) if compound else 'empty'}, a control")
+    return compound, concentration(dose), named
+
+
+def _is_positive(dose: str | None) -> bool:
+    return dose is not None and NUMBER.fullmatch(dose) is not None and float(dose) > 0

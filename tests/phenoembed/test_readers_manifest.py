@@ -1,0 +1,458 @@
+"""Manifests: what is read, and the one line that each fault is told in."""
+
+import csv
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from phenoembed.readers import read_screen, summary
+from phenoembed.screen import Screen
+
+from phenoembed_store.errors import ManifestError, PhenoembedError
+from phenoembed_store.schema import SCREEN_SCHEMA
+
+HEADER = "path,plate,well,field,time_h,compound,concentration_um"
+ROWS = (
+    "a.tif,P1,A01,1,24,DMSO,",
+    "b.tif,P1,A02,1,24,taxol,0.5",
+    "c.tif,P1,A02,2,24,taxol,0.5",
+)
+
+
+def write(folder: Path, *lines: str, files: str = "a b c", encoding: str = "utf-8") -> Path:
+    """A manifest of these lines, and one-byte images a.tif, b.tif, ..."""
+    for name in files.split():
+        (folder / f"{name}.tif").write_bytes(b"x")
+    (folder / "manifest.csv").write_bytes("\n".join(lines).encode(encoding))
+    return folder
+
+
+def faults(folder: Path, **options: object) -> tuple[str, ...]:
+    with pytest.raises(ManifestError) as raised:
+        read_screen(folder, **options)  # type: ignore[arg-type]
+    assert all("\n" not in fault for fault in raised.value.faults)
+    return raised.value.faults
+
+
+def column(screen: Screen, name: str) -> list[object]:
+    return list(screen.table.column(name).to_pylist())
+
+
+def test_a_manifest_of_the_required_columns(tmp_path: Path) -> None:
+    """What is left out has its default: the folder's name, channel 1, plane 0, the plate as replicate."""
+    screen = read_screen(write(tmp_path, HEADER, *ROWS))
+    assert screen.table.schema.equals(SCREEN_SCHEMA)
+    assert screen.table.to_pylist()[1] == {
+        "path": "b.tif",
+        "screen": tmp_path.name,
+        "plate": "P1",
+        "well": "A02",
+        "field": 1,
+        "time_h": 24.0,
+        "channel": "1",
+        "z": 0,
+        "replicate": "P1",
+        "compound": "taxol",
+        "concentration_um": 0.5,
+        "role": "treated",
+    }
+    assert screen.image_path(1).read_bytes() == b"x"
+    assert screen.rejected.num_rows == 0
+    assert summary(screen, "manifest") == {
+        "reader": "manifest",
+        "files": 3,
+        "images": 3,
+        "plates": 1,
+        "rejected": 0,
+        "faults": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("compound", "dose", "role", "expected"),
+    [
+        ("DMSO", "", "", ("DMSO", 0.0, "control")),
+        ("dmso", "0.1", "", ("DMSO", 0.0, "control")),
+        ("vehicle", "n/a", "control", ("DMSO", 0.0, "control")),
+        ("", "", "", ("DMSO", 0.0, "control")),
+        ("water", "0", "Control", ("DMSO", 0.0, "control")),
+        ("", "", "empty", ("", 0.0, "empty")),
+        ("taxol", "2", "empty", ("taxol", 2.0, "empty")),
+        ("taxol", "1e-3", "treated", ("taxol", 0.001, "treated")),
+        ("taxol", "-0", "", ("taxol", 0.0, "treated")),
+    ],
+)
+def test_roles(tmp_path: Path, compound: str, dose: str, role: str, expected: tuple[str, float, str]) -> None:
+    """Controls are told by their role or compound; an empty well stays empty."""
+    screen = read_screen(write(tmp_path, f"{HEADER},role", f"a.tif,P1,A01,1,24,{compound},{dose},{role}"))
+    assert tuple(screen.table.select(["compound", "concentration_um", "role"]).to_pylist()[0].values()) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("a.tif,P1,Z99,1,24,DMSO,", "row 2: well 'Z99' is no well (rows A-AF, columns 1-48)"),
+        ("a.tif,P1,AG01,1,24,DMSO,", "row 2: well 'AG01' is no well (rows A-AF, columns 1-48)"),
+        ("a.tif,P1,A0,1,24,DMSO,", "row 2: well 'A0' is no well (rows A-AF, columns 1-48)"),
+        ("a.tif,P1,,1,24,DMSO,", "row 2: well is empty"),
+        ("a.tif,,A01,1,24,DMSO,", "row 2: plate is empty"),
+        (",P1,A01,1,24,DMSO,", "row 2: path is empty"),
+        ("a.tif,P1,A01,one,24,DMSO,", "row 2: field 'one' is not a whole number from 0"),
+        ("a.tif,P1,A01,1.5,24,DMSO,", "row 2: field '1.5' is not a whole number from 0"),
+        ("a.tif,P1,A01,9e99,24,DMSO,", "row 2: field '9e99' is not a whole number from 0"),
+        ("a.tif,P1,A01,1,24h,DMSO,", "row 2: time_h '24h' is not a number; write hours, without a unit"),
+        ("a.tif,P1,A01,1,,DMSO,", "row 2: time_h is empty"),
+        ("a.tif,P1,A01,1,inf,DMSO,", "row 2: time_h 'inf' is not a number; write hours, without a unit"),
+        (
+            "a.tif,P1,A01,1,24,taxol,5 uM",
+            "row 2: concentration_um '5 uM' is not a number; write micromolar, without a unit",
+        ),
+        (
+            'a.tif,P1,A01,1,24,taxol,"0,5"',
+            "row 2: concentration_um '0,5' is not a number; write micromolar, without a unit and a decimal point",
+        ),
+        ("a.tif,P1,A01,1,24,taxol,-1", "row 2: concentration_um '-1' is negative"),
+        ("a.tif,P1,A01,1,24,taxol,", "row 2: concentration_um is empty; a treated well needs micromolar"),
+        (
+            "a.tif,P1,A01,1,24,taxol,1_0",
+            "row 2: concentration_um '1_0' is not a number; write micromolar, without a unit",
+        ),
+        ("z.tif,P1,A01,1,24,DMSO,", "row 2: file 'z.tif' is missing"),
+        ("A.tif,P1,A01,1,24,DMSO,", "row 2: file 'A.tif' is missing; the folder has 'a.tif'"),
+        (
+            "no/z.tif,P1,A01,1,24,DMSO,",
+            "row 2: file 'no/z.tif' is missing: folder 'no' cannot be read (No such file or directory)",
+        ),
+        ("a.tif,P1,A01,1,24", "row 2: 5 cells, but the header has 7"),
+        ("a.tif,P1,A01,1,24,DMSO,,,x", "row 2: 9 cells, but the header has 7"),
+    ],
+)
+def test_a_fault_is_one_line_with_row_and_value(tmp_path: Path, line: str, fault: str) -> None:
+    assert faults(write(tmp_path, HEADER, line, "b.tif,P9,A09,1,24,DMSO,")) == (fault,)
+
+
+@pytest.mark.parametrize(
+    ("cells", "fault"),
+    [
+        ("taxol,1,hot", "row 2: role 'hot' is none of treated, control, empty"),
+        ("DMSO,1,treated", "row 2: role is 'treated' but compound is 'DMSO', a control"),
+        (",1,treated", "row 2: role is 'treated' but compound is empty, a control"),
+        (
+            "taxol,1,control",
+            "row 2: role is 'control' but compound is 'taxol' at 1 micromolar; a positive control is 'treated'",
+        ),
+    ],
+)
+def test_faults_of_roles(tmp_path: Path, cells: str, fault: str) -> None:
+    assert faults(write(tmp_path, f"{HEADER},role", f"a.tif,P1,A01,1,24,{cells}")) == (fault,)
+
+
+def test_all_faults_are_told_at_once_in_the_order_of_rows(tmp_path: Path) -> None:
+    """A column that is missing does not hide the faults of the others."""
+    told = faults(
+        write(
+            tmp_path,
+            "path,plate,well,site,time_h,compound,dose",
+            "a.tif,P1,A01,1,24,DMSO,",
+            "gone.tif,P1,Q99,1,x,taxol,5",
+            "b.tif,,A03,1,24,taxol,5",
+        )
+    )
+    assert told == (
+        "column 'field' is missing; the file has 'site': --map field=site",
+        "column 'concentration_um' is missing; the file has 'dose': --map concentration_um=dose",
+        "row 3: well 'Q99' is no well (rows A-AF, columns 1-48)",
+        "row 3: time_h 'x' is not a number; write hours, without a unit",
+        "row 3: file 'gone.tif' is missing",
+        "row 4: plate is empty",
+    )
+
+
+def test_one_image_twice(tmp_path: Path) -> None:
+    """Two rows of one key, and two rows of one file, name each other."""
+    told = faults(
+        write(
+            tmp_path,
+            HEADER,
+            "a.tif,P1,A01,1,24,DMSO,",
+            "b.tif,P1,a1,1,24,DMSO,",
+            "a.tif,P1,A02,1,24,DMSO,",
+        )
+    )
+    assert told == (
+        f"row 3: the same image as row 2: screen '{tmp_path.name}', plate 'P1', well 'A01', field 1, time_h 24.0, "
+        "channel '1', z 0",
+        "row 4: path 'a.tif' is the file of row 2 too",
+    )
+
+
+@pytest.mark.parametrize(
+    ("second", "fault"),
+    [
+        ("taxol,2,R1", "row 3: well A01 of plate 'P1' has concentration_um 2.0, but 1.0 in row 2"),
+        ("nocodazole,1,R1", "row 3: well A01 of plate 'P1' has compound 'nocodazole', but 'taxol' in row 2"),
+        ("DMSO,1,R1", "row 3: well A01 of plate 'P1' has role 'control', but 'treated' in row 2"),
+        ("taxol,1,R2", "row 3: well A01 of plate 'P1' has replicate 'R2', but 'R1' in row 2"),
+        ("taxol,1,", "row 3: replicate is empty"),
+    ],
+)
+def test_a_well_is_one_thing(tmp_path: Path, second: str, fault: str) -> None:
+    """One well of one plate with two contents is an error of the layout."""
+    lines = ("a.tif,P1,A01,1,24,taxol,1,R1", f"b.tif,P1,A01,2,24,{second}", "c.tif,P1,A01,3,24,taxol,1,R1")
+    assert faults(write(tmp_path, f"{HEADER},replicate", *lines)) == (fault,)
+
+
+def test_names_of_the_field_need_no_map(tmp_path: Path) -> None:
+    """Metadata_ columns, and ours in any case, are read; others are kept."""
+    header = (
+        "path,Metadata_Plate,Metadata_Well,Metadata_Site,TIME_H,Metadata_Compound,Metadata_Concentration,Metadata_moa"
+    )
+    screen = read_screen(write(tmp_path, header, "a.tif,P1,a1,1.0,24,taxol,5,x"))
+    assert screen.table.column_names == [*SCREEN_SCHEMA.names, "Metadata_moa"]
+    assert (column(screen, "well"), column(screen, "field"), column(screen, "concentration_um")) == (
+        ["A01"],
+        [1],
+        [5.0],
+    )
+
+
+def test_map_renames_and_keeps(tmp_path: Path) -> None:
+    """A mapped column wins over one of our name, which is kept; an annotation can be renamed; a column serves twice."""
+    lines = (f"{HEADER},broad_sample,target,n,code", "a.tif,P1,A01,1,24,taxol,1,BRD-1,TUBB,3,007")
+    screen = read_screen(
+        write(tmp_path, *lines), mapping={"compound": "broad_sample", "targets": "target", "replicate": "plate"}
+    )
+    assert screen.table.column_names[len(SCREEN_SCHEMA) :] == ["targets", "original_compound", "n", "code"]
+    known = screen.table.to_pylist()[0]
+    assert (known["compound"], known["original_compound"], known["replicate"]) == ("BRD-1", "taxol", "P1")
+    assert (known["targets"], known["n"], known["code"]) == ("TUBB", 3, "007")
+
+
+def test_map_from_a_missing_column_suggests(tmp_path: Path) -> None:
+    lines = ("path,plate,well,field,time_h,compound,dose_uM", "a.tif,P1,A01,1,24,taxol,1")
+    assert faults(write(tmp_path, *lines), mapping={"concentration_um": "dose_um"}) == (
+        "--map concentration_um=dose_um: the file has no column 'dose_um'; did you mean 'dose_uM'?",
+    )
+
+
+def test_names_the_store_needs_are_refused(tmp_path: Path) -> None:
+    lines = (f"{HEADER},set,moa,MOA", "a.tif,P1,A01,1,24,taxol,1,1,x,y")
+    assert faults(write(tmp_path, *lines)) == (
+        "column 'set' has a name the store gives a column of its own: --map my_set=set",
+        "columns 'moa' and 'MOA' differ only in case",
+    )
+
+
+def test_channels(tmp_path: Path) -> None:
+    """Of several channels one is chosen by name; only its files need be there."""
+    lines = [f"{HEADER},channel", "a.tif,P1,A01,1,24,taxol,1,phase", "b.tif,P1,A01,1,24,taxol,1,4.0"]
+    folder = write(tmp_path, *lines, files="a")
+    assert faults(folder, check_files=False) == ("2 channels (4, phase); choose one: --channel 4",)
+    assert faults(folder, channel="gfp", check_files=False) == (
+        "no image has channel 'gfp'; there is '4', 'phase': --channel 4",
+    )
+    assert column(read_screen(folder, channel="phase"), "path") == ["a.tif"]
+    assert summary(read_screen(folder, check_files=False, dry_run=True), "manifest")["images"] == 2
+
+
+def test_z_stack(tmp_path: Path) -> None:
+    """Planes of one image are one row; the summary counts the files."""
+    lines = ("b.tif,P1,A01,1,24,taxol,1,2", "a.tif,P1,A01,1,24,taxol,1,1", "c.tif,P1,A02,1,24,taxol,1,1")
+    screen = read_screen(write(tmp_path, f"{HEADER},z", *lines))
+    assert column(screen, "z_paths") == [["a.tif", "b.tif"], None]
+    assert (column(screen, "path"), column(screen, "z")) == (["a.tif", "c.tif"], [0, 0])
+    assert (summary(screen, "manifest")["files"], summary(screen, "manifest")["images"]) == (3, 3)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_line_endings_delimiters_and_bom(tmp_path: Path, ending: str, delimiter: str, bom: str) -> None:
+    """What spreadsheets write is read, and a row is counted as an editor counts it."""
+    text = ending.join([HEADER, "", *ROWS, "d.tif,P1,Q77,1,24,DMSO,"]).replace(",", delimiter)
+    write(tmp_path)
+    (tmp_path / "manifest.csv").write_bytes((bom + text).encode())
+    assert faults(tmp_path, check_files=False) == ("row 6: well 'Q77' is no well (rows A-AF, columns 1-48)",)
+    (tmp_path / "manifest.csv").write_bytes((bom + text.replace("Q77", "P12")).encode())
+    screen = read_screen(tmp_path, check_files=False)
+    assert screen.n_images == 4
+    assert len(screen.notes) == (delimiter != ",")
+
+
+def test_a_quoted_newline_does_not_shift_the_rows(tmp_path: Path) -> None:
+    lines = (f"{HEADER},note", 'a.tif,P1,A01,1,24,DMSO,,"two', 'lines"', "b.tif,P1,Q9999,1,24,DMSO,,x")
+    assert faults(write(tmp_path, *lines)) == ("row 4: well 'Q9999' is no well (rows A-AF, columns 1-48)",)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "the file is empty; its first row names the columns"),
+        (b"\xef\xbb\xbf\r\n", "the file is empty; its first row names the columns"),
+        (HEADER.encode(), "there is no image: no row follows the column names"),
+        (b"path,plate\n\xb5,x\n", "row 2: byte 0xb5 is not UTF-8; save the file as UTF-8"),
+        ("path,plate".encode("utf-16"), "the file is UTF-16; save it as UTF-8"),
+        (b"path\x00,plate\n", "row 1: a NUL byte; this is not a text file"),
+        (f'{HEADER}\n"a.tif,P1'.encode(), "row 2: not readable as CSV: unexpected end of data"),
+        (f"{HEADER},plate\na.tif,P1,A01,1,24,DMSO,,P2\n".encode(), "two columns are named 'plate'"),
+    ],
+)
+def test_a_file_that_is_no_table(tmp_path: Path, content: bytes, fault: str) -> None:
+    (tmp_path / "a.tif").touch()
+    (tmp_path / "manifest.csv").write_bytes(content)
+    assert fault in faults(tmp_path)
+
+
+def test_a_folder_named_like_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").mkdir()
+    assert faults(tmp_path) == ("this is a folder, not a file",)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    """Types are kept, numbers read as ours, and rows count from 1; pandas' row labels are left out."""
+    (tmp_path / "a.tif").touch()
+    columns = {
+        "path": ["a.tif"],
+        "plate": [7],
+        "well": ["B3"],
+        "field": pa.array([2.0]),
+        "time_h": [24],
+        "compound": pa.array(["taxol"]).dictionary_encode(),
+        "concentration_um": pa.array([0.1], pa.float32()),
+        "channel": [4.0],
+        "names": [["x", "y"]],
+        "__index_level_0__": [0],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "manifest.parquet")
+    known = read_screen(tmp_path).table.to_pylist()[0]
+    assert (known["plate"], known["well"], known["field"], known["channel"]) == ("7", "B03", 2, "4")
+    assert (known["concentration_um"], known["names"]) == (0.1, ["x", "y"])
+    assert "__index_level_0__" not in known
+    pq.write_table(pa.table(columns | {"time_h": [float("nan")], "well": [["B3"]]}), tmp_path / "manifest.parquet")
+    assert faults(tmp_path) == (
+        "column 'well' cannot be read: its cells are list<element: string>, not text or numbers",
+        "row 1: well is empty",
+        "row 1: time_h is empty",
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\xff" * 64 + b"PAR1", b"path,plate\n"])
+def test_an_unreadable_parquet(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest.parquet").write_bytes(content)
+    assert faults(tmp_path)[0].startswith("not a readable Parquet file: ")
+
+
+def test_what_cannot_be_a_screen(tmp_path: Path) -> None:
+    """A folder that is not there, a file, a folder without a screen, an unknown reader: one line each."""
+    (tmp_path / "file").touch()
+    for folder, options, line in (
+        (tmp_path / "no", {}, f"'{tmp_path / 'no'}' is no folder"),
+        (tmp_path / "file", {}, f"'{tmp_path / 'file'}' is a file; name its folder"),
+        (tmp_path, {}, f"'{tmp_path}' holds no screen; looked for: manifest.csv or manifest.parquet"),
+        (tmp_path, {"reader": "nikon"}, "no reader 'nikon'; there is manifest"),
+    ):
+        with pytest.raises(PhenoembedError) as raised:
+            read_screen(folder, **options)  # type: ignore[arg-type]
+        assert str(raised.value).startswith(line)
+    with pytest.raises(ManifestError, match=r"there is no manifest\.csv or manifest\.parquet"):
+        read_screen(tmp_path, reader="manifest")
+
+
+WORDS = [
+    "a.tif",
+    "P1",
+    "A01",
+    "af48",
+    "Z99",
+    "1",
+    "1.0",
+    "-1",
+    "1e400",
+    "nan",
+    "24",
+    "DMSO",
+    "taxol",
+    "empty",
+    "control",
+    "treated",
+    "é",
+    ",",
+    "1_0",
+    "../a.tif",
+]
+ODD = ["", "5 uM", '"', '"x', "\0", "\u2028", "\r", "a/" * 300, "a" * 300, "0" * 400]
+CELLS = st.sampled_from([*WORDS, *ODD])
+NAMES = st.sampled_from([*SCREEN_SCHEMA.names, "Metadata_Site", "dose", "moa", "", "encoder", "PATH"])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(NAMES, max_size=3),
+    st.lists(st.lists(CELLS, min_size=6, max_size=11), max_size=4),
+    st.sampled_from([",", ";", "\t"]),
+    st.binary(max_size=3),
+    st.booleans(),
+)
+def test_any_manifest_is_read_or_refused(
+    tmp_path: Path, names: list[str], rows: list[list[str]], delimiter: str, noise: bytes, check_files: bool
+) -> None:
+    """Whatever a manifest holds, the answer is a screen or a ManifestError."""
+    lines = [[*HEADER.split(","), *names], *rows]
+    text = "\n".join(delimiter.join(cells) for cells in lines).encode()
+    (tmp_path / "manifest.csv").write_bytes(text + noise)
+    (tmp_path / "a.tif").touch()
+    try:
+        table = read_screen(tmp_path, check_files=check_files).table
+    except ManifestError as error:
+        told = error.faults
+    else:
+        told = ("a screen",) * (table.num_rows > 0)
+        assert table.select(SCREEN_SCHEMA.names).schema.equals(SCREEN_SCHEMA)
+        assert all(table.column(name).null_count == 0 for name in SCREEN_SCHEMA.names)
+    assert told
+    assert all("\n" not in fault for fault in told)
+
+
+IMAGES = st.lists(
+    st.tuples(st.sampled_from("ABP"), st.integers(1, 48), st.integers(0, 9), st.sampled_from([24.0, 72.5])),
+    min_size=1,
+    max_size=12,
+    unique=True,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(IMAGES, st.sampled_from(["µM-ol", 'a "quoted", name', "taxol"]), st.floats(0, 1e6))
+def test_a_screen_written_is_the_screen_read(
+    tmp_path: Path, images: list[tuple[str, int, int, float]], compound: str, dose: float
+) -> None:
+    """A screen's table, written as CSV or Parquet, is read back as it was."""
+    rows = [
+        [f"{i}.tif", "S", "P1", f"{row}{col:02d}", field, time_h, "1", 0, "R1", compound, dose, "treated"]
+        for i, (row, col, field, time_h) in enumerate(images)
+    ]
+    with (tmp_path / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([SCREEN_SCHEMA.names, *rows])
+    table = read_screen(tmp_path, check_files=False).table
+    assert [list(row.values()) for row in table.to_pylist()] == rows
+    (tmp_path / "manifest.csv").unlink()
+    pq.write_table(table, tmp_path / "manifest.parquet")
+    assert read_screen(tmp_path, check_files=False).table.equals(table)
+    (tmp_path / "manifest.parquet").unlink()
+
+
+def test_a_large_manifest_takes_seconds(tmp_path: Path) -> None:
+    """48,000 rows, twice the images of a 384-well plate at 64 fields, are read in far less than a minute."""
+    lines = [
+        f"{plate}_{well}_{field}.tif,P{plate},{'ABCDEFGHIJKLMNOP'[well // 24]}{well % 24 + 1},{field},24,c{well},1"
+        for plate in range(5)
+        for well in range(384)
+        for field in range(25)
+    ]
+    start = time.perf_counter()
+    assert read_screen(write(tmp_path, HEADER, *lines), check_files=False).n_images == 48_000
+    assert time.perf_counter() - start < 20
