@@ -14,6 +14,8 @@ from phenoembed_cli.output import note
 from phenoembed_store.errors import PhenoembedError
 
 COMMANDS = (
+    "simulate",
+    "train",
     "search",
     "query",
     "annotate",

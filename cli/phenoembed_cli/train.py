@@ -1,0 +1,82 @@
+"""`phenoembed train`: plates in, an encoder out."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from phenoembed_cli.options import DEFAULT_STORE, Json, Store
+from phenoembed_cli.output import note, print_json, print_table, progress_bar
+from phenoembed_cli.plates import DEFAULT_PLATES, Channel, Map, Plates, parse_map
+
+
+def train(
+    plates: Plates = DEFAULT_PLATES,
+    method: Annotated[str, typer.Option(help="How a group's images are brought together: product.")] = "product",
+    split: Annotated[str, typer.Option(help="What is held out: replicate, field or compound.")] = "replicate",
+    fold: Annotated[str, typer.Option(help="Which fold: a number from 0, or all.")] = "0",
+    epochs: Annotated[int, typer.Option(help="Passes over the training groups; 350 in the paper.")] = 350,
+    size: Annotated[int | None, typer.Option(help="Pixels of the shorter side; native size when not given.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Groups a batch; 24 in the paper.")] = 24,
+    learning_rate: Annotated[float, typer.Option(help="Initial learning rate; 1e-4 in the paper.")] = 1e-4,
+    seed: Annotated[int, typer.Option(help="Of weights, folds, batches and augmentations.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    columns: Map = None,
+    channel: Channel = None,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Train an encoder on groups of images over dose and time, holding a fold out to test it."""
+    from phenoembed.readers import read_screen
+    from phenoembed.training import Settings, train_folds
+
+    screen = read_screen(plates, mapping=parse_map(columns), channel=channel)
+    note(f"{screen!r}")
+    settings = Settings(
+        method=method,
+        split=split,  # type: ignore[arg-type]  # checked by Settings
+        epochs=epochs,
+        size=size,
+        batch_groups=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    with ExitStack() as bars:
+        trained = train_folds(
+            screen,
+            store,
+            settings,
+            fold,
+            resume=resume,
+            progress=lambda stage: bars.enter_context(progress_bar(stage, unit=_UNITS[stage])),
+        )
+    for one in trained:
+        for path, reason in one.rejected.items():
+            note(f"left out: {path}: {reason}")
+    documents = [one.document() for one in trained]
+    if as_json:
+        print_json(documents[0] if fold != "all" else documents)
+        return
+    print_table(
+        ["encoder", "split", "fold", "test", "groups", "top-1", "top-5", "top-10"],
+        [row for document in documents for row in _rows(document)],
+    )
+    note(f"next: phenoembed index {plates} --store {store}")
+
+
+_UNITS = {"reading": "images", "training": "batches"}
+
+
+def _rows(document: dict[str, Any]) -> list[list[Any]]:
+    tests = {"new replicate" if document["split"] == "replicate" else "known wells": document["test"]}
+    if document["test_known_wells"]:
+        tests["known wells"] = document["test_known_wells"]
+    first = [document["encoder"], document["split"], f"{document['fold']} of {document['n_folds']}"]
+    if not any(tests.values()):
+        return [[*first, "held-out compounds are no classes", None, None, None, None]]
+    return [
+        [*first, name, figures["n_test"], figures["top1"], figures.get("top5"), figures.get("top10")]
+        for name, figures in tests.items()
+        if figures
+    ]

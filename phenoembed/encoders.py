@@ -1,0 +1,112 @@
+"""Trained encoders on disk: ``encoders/<id>/`` holds model.safetensors, config.json and, where trained, fold.json."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from phenoembed.folds import Fold
+from phenoembed.methods import GroupClassifier, build_method
+from phenoembed.model import EMBEDDING_DIM, Encoder, pick_device
+from phenoembed_store.errors import StoreError
+
+
+@dataclass(frozen=True)
+class TrainedEncoder:
+    """An encoder in eval mode, with what is needed to use it. ``config`` is its config.json."""
+
+    id: str
+    encoder: Encoder
+    config: dict[str, Any]
+
+    def __repr__(self) -> str:
+        kind = "untrained" if self.config["untrained"] else f"{self.config['method']}, {self.config['epochs']} epochs"
+        return f"TrainedEncoder({self.id}: {kind})"
+
+    @property
+    def size(self) -> int | None:
+        """Pixels of the shorter side it was trained at; None for native size."""
+        size: int | None = self.config["size"]
+        return size
+
+
+def save_encoder(
+    store: Path, encoder: Encoder, head: GroupClassifier | None, config: dict[str, Any], fold: Fold | None
+) -> str:
+    """Write an encoder (and its classifier) beside and rename; return its id, the hash of its weights."""
+    weights = {f"encoder.{name}": value for name, value in _state(encoder).items()}
+    if head is not None:
+        weights |= {f"head.{name}": value for name, value in _state(head).items()}
+    identifier = _hash(weights)
+    folder = store / "encoders" / identifier
+    if folder.exists():
+        return identifier
+    beside = folder.with_name(f".{identifier}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    (beside / "model.safetensors").write_bytes(save(weights))
+    (beside / "config.json").write_text(json.dumps({"id": identifier, "dim": EMBEDDING_DIM, **config}, indent=2))
+    if fold is not None:
+        fold.save(beside / "fold.json")
+    beside.rename(folder)
+    return identifier
+
+
+def load_encoder(store: Path, identifier: str) -> TrainedEncoder:
+    """The encoder ``identifier`` in eval mode, on the device chosen. Raises StoreError where its files are damaged."""
+    config, weights = _read(store, identifier)
+    encoder = Encoder()
+    _load(encoder, weights, "encoder.", identifier)
+    encoder.to(pick_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return TrainedEncoder(identifier, encoder, config)
+
+
+def load_classifier(store: Path, identifier: str) -> GroupClassifier:
+    """The classifier an encoder was trained with, in eval mode, on the CPU."""
+    config, weights = _read(store, identifier)
+    head = build_method(config["method"], len(config["classes"]), config["dim"])
+    _load(head, weights, "head.", identifier)
+    return head.eval()
+
+
+def load_fold(store: Path, identifier: str) -> Fold:
+    """The fold an encoder was trained on."""
+    return Fold.load(store / "encoders" / identifier / "fold.json")
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+
+
+def _hash(weights: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _read(store: Path, identifier: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    folder = store / "encoders" / identifier
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        weights = load_file(folder / "model.safetensors")
+    except Exception as error:  # safetensors and json raise their own kinds
+        raise StoreError(f"encoder {identifier} cannot be read ({error}); train again or restore {folder}") from error
+    if _hash(weights) != identifier:
+        raise StoreError(f"encoder {identifier}: its weights do not match its id; {folder} was changed or damaged")
+    return config, weights
+
+
+def _load(module: nn.Module, weights: dict[str, Tensor], prefix: str, identifier: str) -> None:
+    try:
+        module.load_state_dict({name.removeprefix(prefix): value for name, value in weights.items()
+                                if name.startswith(prefix)})
+    except RuntimeError as error:
+        raise StoreError(f"encoder {identifier} does not fit this version of phenoembed: {error}") from error

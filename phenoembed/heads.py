@@ -1,0 +1,103 @@
+"""Heads: classifiers fitted on frozen features, and folded into the plain matrices that the store keeps."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phenoembed.batches import members_of
+from phenoembed.groups import Groups
+from phenoembed.methods import GroupClassifier, build_method
+from phenoembed.model import Classifier
+from phenoembed_store import open as open_store
+from phenoembed_store.heads import Head
+
+Features = NDArray[np.float32]  # (images, dim)
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a head is fitted. The paper does not say; chosen on simulated screens, the same for every task."""
+
+    epochs: int = 60
+    batch_groups: int = 24  # as in training
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    seed: int = 0
+
+
+def fit_head(
+    features: Features,
+    groups: Groups,
+    places: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    method: str = "product",
+    settings: FitSettings | None = None,
+) -> GroupClassifier:
+    """Fit a group classifier on the groups at ``places`` of frozen features; returned in eval mode.
+
+    ``labels``: (len(places),) class numbers. Features are standardised by the training images inside the classifier's
+    first layer, so that the result takes raw features.
+    """
+    settings = settings or FitSettings()
+    torch.manual_seed(settings.seed)
+    rows = np.concatenate([groups.rows[place] for place in places])
+    mean, sd = features[rows].mean(axis=0), features[rows].std(axis=0) + 1e-6
+    standard = torch.from_numpy((features - mean) / sd)
+    head = build_method(method, n_classes, features.shape[1])
+    optimizer = torch.optim.AdamW(
+        head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    n_batches = max(1, -(-len(places) // settings.batch_groups))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * n_batches)
+    rng = np.random.default_rng(settings.seed)
+    targets = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    head.train()
+    for _ in range(settings.epochs):
+        for chosen in np.array_split(rng.permutation(len(places)), n_batches):
+            batch_rows = torch.from_numpy(np.concatenate([groups.rows[place] for place in places[chosen]]))
+            if len(batch_rows) < 2:
+                continue  # batch normalisation needs two images
+            loss = head.loss(standard[batch_rows], members_of(groups, places[chosen]), targets[chosen])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    _absorb_standardisation(head.classifier, torch.from_numpy(mean), torch.from_numpy(sd))
+    return head.eval()
+
+
+@torch.no_grad()
+def _absorb_standardisation(classifier: Classifier, mean: Tensor, sd: Tensor) -> None:
+    first = classifier[1]
+    assert isinstance(first, torch.nn.Linear)
+    first.weight /= sd
+    first.bias -= first.weight @ mean
+
+
+def to_store_head(task: str, classes: tuple[str, ...], head: GroupClassifier, config: dict[str, Any]) -> Head:
+    """A fitted group classifier as plain matrices: batch normalisation folded into the first layer (eval mode)."""
+    _, first, norm, _, _, last = head.classifier
+    assert isinstance(first, torch.nn.Linear)
+    assert isinstance(norm, torch.nn.BatchNorm1d)
+    assert isinstance(last, torch.nn.Linear)
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
+    with torch.no_grad():
+        gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+        w1 = first.weight.double() * gain[:, None]
+        b1 = (first.bias.double() - norm.running_mean.double()) * gain + norm.bias.double()
+    w1, b1, w2, b2 = (value.detach().cpu().numpy().astype(np.float32) for value in (w1, b1, last.weight, last.bias))
+    return Head(task, classes, w1, b1, w2, b2, config)
+
+
+def save_own_head(store: Path, encoder: str, head: GroupClassifier, config: dict[str, Any]) -> str:
+    """The encoder's own classifier is simply its first head."""
+    kept = {name: config[name] for name in ("method", "split", "fold", "test", "test_known_wells")}
+    stored = to_store_head("compound", tuple(config["classes"]), head, kept | {"encoder": encoder, "temperature": 1.0})
+    return open_store(store, create=True).save_head(stored)

@@ -1,0 +1,48 @@
+"""The networks: encoder f and classifier g of the paper (Section 4.2; details from the authors' published model)."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+EMBEDDING_DIM = 512  # D, the paper, Fig. 4
+HIDDEN_DIM = 256  # the paper, Fig. 4
+DROPOUT = 0.5  # the authors' model
+
+
+class Encoder(nn.Module):
+    """ResNet-18 on one channel: (images, 1, height, width) z-scored pixels -> (images, 512) features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = resnet18(weights=None)
+        self.net.conv1 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        self.net.fc = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.net(images)
+        return features
+
+
+class Classifier(nn.Sequential):
+    """g: (images, 512) features -> (images, classes) scores; the 256 activations before the last layer add up."""
+
+    def __init__(self, n_classes: int, dim: int = EMBEDDING_DIM) -> None:
+        super().__init__(
+            nn.Dropout(DROPOUT),
+            nn.Linear(dim, HIDDEN_DIM),
+            nn.BatchNorm1d(HIDDEN_DIM),
+            nn.ReLU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(HIDDEN_DIM, n_classes),
+        )
+
+
+def pick_device() -> torch.device:
+    """The device everything runs on, chosen once."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def to_network(pixels: Tensor, mean: float, sd: float, scale: float) -> Tensor:
+    """Stored pixels (images, height, width) of any type -> z-scored (images, 1, height, width) float32, channels last."""
+    scaled = pixels.to(torch.float32).mul_(scale / sd).sub_(mean / sd)
+    return scaled.unsqueeze(1).contiguous(memory_format=torch.channels_last)

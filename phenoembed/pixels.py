@@ -1,0 +1,166 @@
+"""Pixels of one image: read from TIFF, PNG and their like, judged, resized, described by eight statistics."""
+
+import io
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from phenoembed_store.errors import ImageError
+from phenoembed_store.schema import INTENSITY_STATISTICS
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs about a bad file comes back as our reason
+
+
+def read_pixels(source: Path | bytes, z_sources: Sequence[Path] = ()) -> Pixels:
+    """One image as (height, width) uint8 or uint16; several planes are max-projected.
+
+    Raises ImageError with the reason: no file, empty, not an image, truncated, not one channel of 8 or 16 bits, blank.
+    """
+    pixels = _read_plane(source)
+    for plane in z_sources:
+        other = _read_plane(plane)
+        if other.shape != pixels.shape or other.dtype != pixels.dtype:
+            raise ImageError(f"planes of one z-stack differ: {_describe(pixels)} and {_describe(other)}")
+        pixels = np.maximum(pixels, other)
+    if pixels.min() == pixels.max():
+        raise ImageError(f"blank: every pixel is {pixels.flat[0]}")
+    return pixels
+
+
+def _read_plane(source: Path | bytes) -> Pixels:
+    data = source if isinstance(source, bytes) else _read_bytes(source)
+    if not data:
+        raise ImageError("the file is empty (0 bytes)")
+    pixels = _decode_tiff(data) if data[:4] in _TIFF_MAGIC else _decode_other(data)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"pixels are {pixels.dtype}; 8- or 16-bit unsigned integers are expected")
+    return pixels
+
+
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror}") from error
+
+
+def _decode_tiff(data: bytes) -> Pixels:
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages[0]
+            if page.samplesperpixel != 1:  # type: ignore[union-attr]
+                raise ImageError(f"{page.samplesperpixel} samples a pixel (RGB?); one channel is expected")  # type: ignore[union-attr]
+            _check_whole(file, len(data))
+            pixels = file.asarray()
+    except ImageError:
+        raise
+    except Exception as error:  # tifffile raises whatever a mangled file provokes
+        raise ImageError(f"a damaged TIFF file: {_first_line(error)}") from error
+    if pixels.ndim == 3:
+        pixels = pixels.max(axis=0)  # pages are planes of a z-stack
+    if pixels.ndim != 2:
+        raise ImageError(f"a TIFF of shape {pixels.shape}; (height, width) or (planes, height, width) is expected")
+    return pixels
+
+
+def _check_whole(file: tifffile.TiffFile, n_bytes: int) -> None:
+    """tifffile fills segments that are missing with zeros; a screen wants to know instead."""
+    for page in file.pages:
+        ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+        if not ends or max(ends) > n_bytes or 0 in page.databytecounts:
+            raise ImageError(f"truncated: {max(ends, default=0):,} bytes of pixels are announced, the file has {n_bytes:,}")
+
+
+def _decode_other(data: bytes) -> Pixels:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            if image.mode not in ("L", "I;16", "I;16B", "I"):
+                raise ImageError(f"mode {image.mode} (colour?); one channel of 8 or 16 bits is expected")
+            pixels = np.asarray(image)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow too
+        raise ImageError(f"not an image that can be read: {_first_line(error)}") from error
+    if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() <= 65535:
+        pixels = pixels.astype(np.uint16)  # Pillow's mode I holds 16-bit PNG
+    return pixels
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    first = text[0] if text else type(error).__name__
+    return first.replace("<_io.BytesIO object at ", "<").split("<", maxsplit=1)[0].strip() or type(error).__name__
+
+
+def _describe(pixels: Pixels) -> str:
+    return f"{pixels.shape[0]}x{pixels.shape[1]} {pixels.dtype}"
+
+
+def peek_shape(path: Path) -> tuple[int, int] | None:
+    """(height, width) from a file's header; None where it cannot be told."""
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            with tifffile.TiffFile(path) as file:
+                height, width = file.pages[0].shape[:2]
+                return int(height), int(width)
+        with Image.open(path) as image:
+            return image.height, image.width
+    except Exception:  # whatever is wrong with it is said when it is read
+        return None
+
+
+def common_shape(paths: Sequence[Path], sample: int = 64) -> tuple[int, int] | None:
+    """The shape most images have, from headers of a sample spread evenly over ``paths``; None when none can be read."""
+    step = max(1, len(paths) // sample)
+    shapes = [shape for path in paths[::step] if (shape := peek_shape(path)) is not None]
+    return max(sorted(set(shapes)), key=shapes.count) if shapes else None
+
+
+def check_shape(pixels: Pixels, expected: tuple[int, int]) -> None:
+    """Raise ImageError when an image is not of its screen's shape."""
+    if pixels.shape != expected:
+        raise ImageError(
+            f"{pixels.shape[0]}x{pixels.shape[1]} pixels; the images of this screen are {expected[0]}x{expected[1]}"
+        )
+
+
+def target_shape(shape: tuple[int, int], size: int | None) -> tuple[int, int]:
+    """Shape after ``resize``: the shorter side becomes ``size``; images are never enlarged."""
+    shorter = min(shape)
+    if size is None or size >= shorter:
+        return shape
+    return max(1, round(shape[0] * size / shorter)), max(1, round(shape[1] * size / shorter))
+
+
+def resize(pixels: Pixels, size: int | None) -> Pixels:
+    """Shrink by area averaging so that the shorter side is ``size`` pixels; the type stays."""
+    height, width = target_shape((pixels.shape[0], pixels.shape[1]), size)
+    if (height, width) == pixels.shape:
+        return pixels
+    image = Image.fromarray(pixels.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+    return np.asarray(image).round().astype(pixels.dtype)
+
+
+def intensity_statistics(pixels: Pixels) -> dict[str, float]:
+    """Eight statistics of the raw pixels, named as in ``INTENSITY_STATISTICS``: exact, from the histogram."""
+    counts = np.bincount(pixels.ravel())
+    values = np.flatnonzero(counts)
+    share = counts[values] / pixels.size
+    mean = float(share @ values)
+    centred = values - mean
+    sd = float(np.sqrt(share @ centred**2))
+    standard = centred / sd if sd else centred
+    percentiles = values[np.searchsorted(np.cumsum(share), np.array([0.01, 0.25, 0.75, 0.99]) - 1e-12)]
+    figures: Iterable[float] = (mean, sd, float(share @ standard**3), float(share @ standard**4), *map(float, percentiles))
+    return dict(zip(INTENSITY_STATISTICS, figures, strict=True))

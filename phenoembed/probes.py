@@ -1,0 +1,363 @@
+"""Probes: how much of a task do frozen features hold? A head is fitted per fold and tested on groups never seen.
+
+Features come from the store with one query a fold; no image is opened. Beside the encoder stand two baselines on the
+same folds: an untrained encoder, and logistic regression on eight intensity statistics.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from phenoembed.baselines import intensity_scores
+from phenoembed.encoders import load_fold
+from phenoembed.folds import SPLITS, TEST_NAMES, Fold, Split
+from phenoembed.groups import Groups, group_images
+from phenoembed.heads import Features, fit_head, to_store_head
+from phenoembed.methods import GroupClassifier
+from phenoembed.metrics import binary_metrics, majority_share, mean_and_sd, multiclass_metrics, rank_of_label
+from phenoembed.batches import members_of
+from phenoembed.tasks import TASKS, Task, with_two_compounds
+from phenoembed_store import Store
+from phenoembed_store.errors import NotInStore, TrainingError
+from phenoembed_store.schema import INTENSITY_STATISTICS, PREDICTIONS_SCHEMA
+
+KNOWN_WELLS = "known wells"
+FEATURES = ("encoder", "untrained", "intensity")
+N_TOP = 5  # classes kept with each prediction
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What one set of features did on the test groups of one fold: figures by name, ``n_test`` among them."""
+
+    split: Split
+    fold: int
+    test: str  # "new replicate", "known wells", "new compound"
+    features: str  # "encoder", "untrained", "intensity", "compound head"
+    figures: dict[str, float]
+    classes: int
+    majority: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """A probe's outcome over all splits that have an encoder in the store."""
+
+    task: str
+    where: str | None
+    simulated: bool
+    tested: tuple[Tested, ...]
+    notes: tuple[str, ...] = ()
+
+    def select(self, split: Split, test: str, features: str) -> list[Tested]:
+        """The folds of one cell of the table."""
+        return [one for one in self.tested if (one.split, one.test, one.features) == (split, test, features)]
+
+    def summary(self, split: Split, test: str, features: str) -> dict[str, Any] | None:
+        """Folds, mean and sd of one cell; None where nothing was tested."""
+        found = self.select(split, test, features)
+        if not found:
+            return None
+        mean, sd = mean_and_sd([one.figures for one in found])
+        return {"folds": [{"fold": one.fold, **one.figures} for one in found], "mean": mean, "sd": sd}
+
+    def rows(self) -> Iterator[tuple[Split, str]]:
+        """Every (split, test) that was tested, the honest ones first."""
+        seen = {(one.split, one.test) for one in self.tested}
+        for split in SPLITS:
+            for test in (TEST_NAMES[split], KNOWN_WELLS):
+                if (split, test) in seen:
+                    yield split, test
+                    seen.discard((split, test))
+
+    def missing_splits(self) -> list[str]:
+        """Splits for which no encoder of the family was trained and indexed."""
+        return [split for split in SPLITS if not any(one.split == split for one in self.tested)]
+
+    def document(self, split: Split) -> dict[str, Any]:
+        """What ``probe --json`` prints."""
+        main = self.select(split, TEST_NAMES[split], "encoder")
+        if not main:
+            raise NotInStore(_not_trained(split))
+        summary = self.summary(split, TEST_NAMES[split], "encoder") or {}
+        return {
+            "task": self.task,
+            "split": split,
+            "test": TEST_NAMES[split],
+            "simulated": self.simulated,
+            "classes": main[0].classes,
+            "chance": 1 / main[0].classes,
+            "majority": float(np.mean([one.majority for one in main])),
+            **summary,
+            "known_wells": self.summary(split, KNOWN_WELLS, "encoder") if split == "replicate" else None,
+            "baselines": {name: self.summary(split, TEST_NAMES[split], name) for name in FEATURES[1:]},
+            "compound_head": self.summary(split, TEST_NAMES[split], "compound head"),
+            "not_trained": self.missing_splits(),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """One encoder of the family and the fold it was trained on."""
+
+    encoder: str
+    config: dict[str, Any]
+    fold: Fold
+
+
+@dataclass
+class _Setting:
+    """Everything one fold's tests share."""
+
+    task: Task
+    fold: _Fold
+    groups: Groups
+    labels: np.ndarray  # (groups,) class names, None outside the task
+    classes: tuple[str, ...]
+    train: np.ndarray  # places
+    tests: dict[str, np.ndarray]  # name -> places
+    notes: list[str] = field(default_factory=list)
+
+    def numbers(self, places: np.ndarray) -> np.ndarray:
+        """(places,) class numbers."""
+        number = {name: i for i, name in enumerate(self.classes)}
+        return np.array([number[name] for name in self.labels[places]], dtype=np.int64)
+
+
+def probe(
+    store: Store,
+    task: str,
+    *,
+    encoder: str | None = None,
+    where: str | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Probe the family of ``encoder`` (the last trained): every fold and split trained with the same settings.
+
+    ``where`` restricts the images. Heads and out-of-fold predictions go into the store. Raises NotInStore where
+    nothing is trained or indexed, TrainingError where the task has too few classes.
+    """
+    if task not in TASKS:
+        raise TrainingError(f"task {task!r} is not one of {', '.join(TASKS)}")
+    folds, notes = _family(store, encoder)
+    tested: list[Tested] = []
+    predictions: list[pa.Table] = []
+    for i, fold in enumerate(folds):
+        found, rows, said = _probe_fold(store, TASKS[task], fold, where)
+        tested += found
+        predictions += rows
+        notes += said
+        if progress:
+            progress(i + 1, len(folds))
+    if not tested:
+        raise TrainingError("; ".join(dict.fromkeys(notes)) or f"nothing to test for task {task}")
+    if predictions:
+        store.write_predictions(pa.concat_tables(predictions))
+    simulated = any("simulated" in name.lower() for one in folds for name in one.config["screens"])
+    return Report(task, where, simulated, tuple(tested), tuple(dict.fromkeys(notes)))
+
+
+def _family(store: Store, encoder: str | None) -> tuple[list[_Fold], list[str]]:
+    chosen = store.resolve_encoder(encoder) if encoder else store.default_encoder()
+    known = {info.id: info.config for info in store.encoders()}
+    if "family" not in known.get(chosen, {}):
+        raise NotInStore(f"encoder {chosen} was not trained here, so it has no folds to probe")
+    if known[chosen]["untrained"]:
+        raise NotInStore(f"encoder {chosen} is untrained: probe the encoder trained from it")
+    latest: dict[tuple[str, int], str] = {}
+    for name, config in sorted(known.items(), key=lambda pair: str(pair[1].get("trained_at", ""))):
+        if config.get("family") == known[chosen]["family"] and not config["untrained"]:
+            latest[config["split"], config["fold"]] = name
+    folds, notes = [], []
+    for (split, number), name in sorted(latest.items()):
+        if store.known_images(name).num_rows:
+            folds.append(_Fold(name, known[name], load_fold(store.path, name)))
+        else:
+            notes.append(f"{split} fold {number}: encoder {name} has no images yet: phenoembed index PLATES --encoder {name}")
+    if not folds:
+        raise NotInStore("; ".join(notes))
+    return folds, notes
+
+
+def _probe_fold(
+    store: Store, task: Task, fold: _Fold, where: str | None
+) -> tuple[list[Tested], list[pa.Table], list[str]]:
+    table, features = store.vectors(where, encoder=fold.encoder)
+    setting = _settle(task, fold, group_images(table))
+    if setting is None:
+        return [], [], [f"{fold.fold.split} split: too few groups with a label for task {task.name}"]
+    head, _ = _fit(setting, features)
+    stored = store.save_head(
+        to_store_head(task.name, setting.classes, head, {
+            "encoder": fold.encoder, "method": fold.config["method"], "split": fold.fold.split,
+            "fold": fold.fold.index, "temperature": 1.0, "where": where,
+        })
+    )
+    tested, predictions = [], []
+    for name, scorer in _scorers(store, setting, features, table, head, where):
+        for test, places in setting.tests.items():
+            scores = scorer(places)
+            tested.append(_judge(setting, test, name, scores, places))
+            predictions.append(_prediction_rows(setting, test, name, scores, places, stored if name == "encoder" else None))
+    if task.name == "moa":
+        tested += _compound_head(setting, features)
+    return tested, predictions, setting.notes
+
+
+def _settle(task: Task, fold: _Fold, groups: Groups) -> _Setting | None:
+    labels = task.labels(groups)
+    if task.name == "moa" and fold.fold.split == "compound":
+        labels = with_two_compounds(labels, groups.compounds)
+    train = _labelled(groups.places(fold.fold.train), labels)
+    classes = tuple(sorted(set(labels[train])))
+    if len(classes) < 2:
+        return None
+    tests, notes = {}, []
+    for name, ids in ((TEST_NAMES[fold.fold.split], fold.fold.test), (KNOWN_WELLS, fold.fold.known_wells)):
+        places = _labelled(groups.places(ids), labels)
+        learnable = np.array([place for place in places if labels[place] in set(classes)], dtype=int)
+        if len(learnable) < len(places):
+            notes.append(
+                f"{name}: {len(places) - len(learnable)} groups of classes without training groups are left out"
+            )
+        if len(learnable):
+            tests[name] = learnable
+    return _Setting(task, fold, groups, labels, classes, train, tests, notes) if tests else None
+
+
+def _labelled(places: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return np.array([place for place in places if labels[place] is not None], dtype=int)
+
+
+def _fit(setting: _Setting, features: Features) -> tuple[GroupClassifier, Callable[[np.ndarray], NDArray[np.floating]]]:
+    head = fit_head(
+        features, setting.groups, setting.train, setting.numbers(setting.train), len(setting.classes),
+        setting.fold.config["method"],
+    )
+    return head, lambda places: head_scores(head, features, setting.groups, places)
+
+
+@torch.inference_mode()
+def head_scores(
+    head: GroupClassifier, features: Features, groups: Groups, places: np.ndarray
+) -> NDArray[np.floating]:
+    """(groups at ``places``, classes) scores of a fitted head on frozen features."""
+    rows = np.concatenate([groups.rows[place] for place in places])
+    scores: NDArray[np.floating] = head(torch.from_numpy(features[rows]), members_of(groups, places)).numpy()
+    return scores
+
+
+def _scorers(
+    store: Store, setting: _Setting, features: Features, table: pa.Table, head: GroupClassifier, where: str | None
+) -> Iterator[tuple[str, Callable[[np.ndarray], NDArray[np.floating]]]]:
+    """Each kind of features with what turns places of groups into scores, all fitted on the same training groups."""
+    yield "encoder", lambda places: head_scores(head, features, setting.groups, places)
+    statistics = np.column_stack([table.column(name).to_numpy() for name in INTENSITY_STATISTICS])
+    if np.isfinite(statistics).all():
+        labels = setting.numbers(setting.train)
+        yield "intensity", lambda places: intensity_scores(
+            statistics, setting.groups, setting.train, labels, places, len(setting.classes)
+        )
+    else:
+        setting.notes.append("intensity statistics are missing: index the images again")
+    untrained = setting.fold.config.get("untrained_encoder")
+    if untrained and store.known_images(untrained).num_rows:
+        raw = _align(store, untrained, table, where)
+        if raw is not None:
+            _, score = _fit(setting, raw)
+            yield "untrained", score
+            return
+    setting.notes.append("the untrained encoder's embeddings are missing: phenoembed index PLATES (without --no-baseline)")
+
+
+def _align(store: Store, encoder: str, table: pa.Table, where: str | None) -> Features | None:
+    """Another encoder's features in the order of ``table``; None where it lacks one of the images."""
+    other, features = store.vectors(where, encoder=encoder)
+    place = {key: row for row, key in enumerate(_keys(other))}
+    rows = [place.get(key, -1) for key in _keys(table)]
+    return None if -1 in rows else features[rows]
+
+
+def _keys(table: pa.Table) -> list[tuple[Any, ...]]:
+    from phenoembed_store.schema import IMAGE_KEY
+
+    return list(zip(*(table.column(name).to_pylist() for name in IMAGE_KEY), strict=True))
+
+
+def _judge(
+    setting: _Setting, test: str, features: str, scores: NDArray[np.floating], places: np.ndarray
+) -> Tested:
+    labels = setting.numbers(places)
+    if setting.task.binary_positive is not None and len(setting.classes) == 2:
+        positive = setting.classes.index(setting.task.binary_positive)
+        figures = binary_metrics(softmax(scores)[:, positive], (labels == positive).astype(int))
+    else:
+        figures = multiclass_metrics(scores, labels)
+    figures = {"n_test": len(places), **figures}
+    fold = setting.fold.fold
+    return Tested(fold.split, fold.index, test, features, figures, len(setting.classes), majority_share(labels))
+
+
+def _compound_head(setting: _Setting, features: Features) -> list[Tested]:
+    """The paper's comparison (Section 5.5): the same groups, classified into compounds instead of mechanisms."""
+    if setting.fold.fold.split == "compound":
+        return []  # a compound held out cannot be a class
+    compounds = np.where(setting.labels != None, setting.groups.compounds, None)  # noqa: E711 - elementwise
+    classes = tuple(sorted(set(compounds[setting.train])))
+    tests = {
+        name: np.array([place for place in places if compounds[place] in set(classes)], dtype=int)
+        for name, places in setting.tests.items()
+    }
+    other = _Setting(TASKS["compound"], setting.fold, setting.groups, compounds, classes, setting.train, tests)
+    _, score = _fit(other, features)
+    return [_judge(other, name, "compound head", score(places), places) for name, places in tests.items() if len(places)]
+
+
+def _prediction_rows(
+    setting: _Setting, test: str, features: str, scores: NDArray[np.floating], places: np.ndarray, head: str | None
+) -> pa.Table:
+    probability = softmax(scores)
+    labels = setting.numbers(places)
+    order = np.argsort(-probability, axis=1, kind="stable")[:, :N_TOP]
+    groups = setting.groups.table.take(pa.array(places))
+    fold, n = setting.fold.fold, len(places)
+    names = np.array(setting.classes, dtype=object)
+    rows: dict[str, Any] = {
+        "task": [setting.task.name] * n,
+        "split": [fold.split] * n,
+        "fold": [fold.index] * n,
+        "test": [test] * n,
+        "features": [features] * n,
+        "encoder": [setting.fold.encoder] * n,
+        "head": [head] * n,
+        "group_id": groups.column("group_id").to_pylist(),
+        "compound": groups.column("compound").to_pylist(),
+        "replicate": groups.column("replicate").to_pylist(),
+        "label": names[labels].tolist(),
+        "predicted": names[order[:, 0]].tolist(),
+        "p_label": probability[np.arange(n), labels].tolist(),
+        "p_predicted": probability[np.arange(n), order[:, 0]].tolist(),
+        "rank_label": rank_of_label(scores, labels).tolist(),
+        "top_classes": names[order].tolist(),
+        "top_probabilities": np.take_along_axis(probability, order, axis=1).tolist(),
+    }
+    return pa.table({name: pa.array(rows[name], PREDICTIONS_SCHEMA.field(name).type) for name in PREDICTIONS_SCHEMA.names})
+
+
+def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(groups, classes) scores -> probabilities, in double precision."""
+    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
+    probability: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return probability
+
+
+def _not_trained(split: str) -> str:
+    return f"no encoder of the {split} split is trained and indexed: phenoembed train PLATES --split {split}, then index"

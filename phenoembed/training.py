@@ -1,0 +1,283 @@
+"""Training an encoder end to end with groups of images: from a screen to ``encoders/<id>/``.
+
+The loop, devices, precision and checkpoints are Lightning's. Every epoch draws its batches, augmentations and dropout
+from (seed, epoch) alone, and a checkpoint is written after each: a resumed training ends with the same weights.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from phenoembed.augment import Augmentation
+from phenoembed.batches import Batch, GroupBatches
+from phenoembed.cache import PixelCache, open_cache, sources_of
+from phenoembed.encoders import save_encoder
+from phenoembed.folds import SPLITS, Fold, Split, count_folds, make_fold
+from phenoembed.groups import Groups, group_images
+from phenoembed.heads import save_own_head
+from phenoembed.loop import Progress, run_loop
+from phenoembed.methods import GroupClassifier, build_method
+from phenoembed.metrics import multiclass_metrics
+from phenoembed.model import EMBEDDING_DIM, Encoder, pick_device, to_network
+from phenoembed.screen import Screen
+from phenoembed_store.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training is; kept in the encoder's config.json."""
+
+    method: str = "product"
+    split: Split = "replicate"
+    fold: int = 0
+    epochs: int = 350  # the paper, Section 5.1
+    size: int | None = None  # pixels of the shorter side; None: as the images are (the paper)
+    batch_groups: int = 24  # the paper, Section 5.1
+    learning_rate: float = 1e-4  # the paper, Section 5.1
+    weight_decay: float = 1e-4  # the paper, Section 5.1
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def check(self) -> None:
+        """Raise TrainingError on a value that cannot be meant."""
+        for name, least in (("epochs", 1), ("batch_groups", 2), ("fold", 0)):
+            if getattr(self, name) < least:
+                raise TrainingError(f"{name} is {getattr(self, name)}; {least} or more is needed")
+        if self.split not in SPLITS:
+            raise TrainingError(f"split {self.split!r} is not one of {', '.join(SPLITS)}")
+        if self.size is not None and self.size < 32:
+            raise TrainingError(f"size is {self.size} pixels; ResNet-18 needs 32 or more")
+        if not 0 < self.learning_rate < 1:
+            raise TrainingError(f"learning_rate is {self.learning_rate}; it lies between 0 and 1, the paper's is 1e-4")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gave; ``test`` and ``test_known_wells`` are top-k accuracies, None where the split has none."""
+
+    encoder: str
+    settings: Settings
+    fold: Fold
+    images_per_second: float | None
+    test: dict[str, float] | None
+    test_known_wells: dict[str, float] | None
+    rejected: dict[str, str]  # path -> reason
+
+    def document(self) -> dict[str, Any]:
+        """What ``train --json`` prints."""
+        return {
+            "encoder": self.encoder,
+            "method": self.settings.method,
+            "split": self.settings.split,
+            "fold": self.settings.fold,
+            "n_folds": self.fold.n_folds,
+            "epochs": self.settings.epochs,
+            "images_per_second": self.images_per_second and round(self.images_per_second, 1),
+            "test": self.test,
+            "test_known_wells": self.test_known_wells,
+            "rejected": len(self.rejected),
+        }
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Everything a loop needs, made from a screen and settings."""
+
+    cache: PixelCache
+    groups: Groups
+    fold: Fold
+    classes: tuple[str, ...]
+    mean: float
+    sd: float
+
+
+def train(
+    screen: Screen,
+    store: Path,
+    settings: Settings,
+    *,
+    resume: bool = False,
+    progress: Callable[[str], Progress] | None = None,
+) -> Trained:
+    """Train one encoder on one fold of ``screen`` and put it, with its own head, into ``store``.
+
+    ``progress(stage)`` gives a callback ``(done, total)`` for the stages "reading" (images) and "training" (batches).
+    ``resume`` goes on with an interrupted training of the same screen and settings.
+    Raises TrainingError where the screen or settings do not allow it; KeyboardInterrupt, after saving, on Ctrl-C.
+    """
+    settings.check()
+    told = progress or (lambda _stage: lambda _done, _total: None)
+    prepared = _prepare(screen, store, settings, told("reading"))
+    run = store / "runs" / _run_name(screen, settings)
+    checkpoint = run / "last.ckpt"
+    if resume and not checkpoint.exists():
+        raise TrainingError(f"nothing to resume in {store / 'runs'}: no interrupted training of this screen and these settings")
+    if not resume:
+        shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True, exist_ok=True)
+
+    torch.manual_seed(settings.seed)
+    encoder = Encoder()
+    head = build_method(settings.method, len(prepared.classes), EMBEDDING_DIM)
+    untrained = save_encoder(store, encoder, None, _config(screen, settings, prepared, untrained=True), None)
+    batches = _batches(prepared, settings, prepared.fold.train, shuffle_seed=settings.seed)
+    images_per_second = run_loop(
+        encoder, head, batches, settings, prepared.mean, prepared.sd, prepared.cache.scale, checkpoint, told("training")
+    )
+    encoder.eval()
+    head.eval()
+    test = _evaluate(encoder, head, prepared, settings, prepared.fold.test if settings.split != "compound" else ())
+    known = _evaluate(encoder, head, prepared, settings, prepared.fold.known_wells)
+    config = _config(screen, settings, prepared, untrained=False) | {
+        "untrained_encoder": untrained,
+        "images_per_second": images_per_second,
+        "test": test,
+        "test_known_wells": known,
+    }
+    identifier = save_encoder(store, encoder, head, config, prepared.fold)
+    save_own_head(store, identifier, head, config)
+    shutil.rmtree(run)
+    paths = screen.table.column("path").to_pylist()
+    rejected = {paths[row]: reason for row, reason in prepared.cache.rejected.items()}
+    return Trained(identifier, settings, prepared.fold, images_per_second, test, known, rejected)
+
+
+def train_folds(
+    screen: Screen,
+    store: Path,
+    settings: Settings,
+    folds: str,
+    *,
+    resume: bool = False,
+    progress: Callable[[str], Progress] | None = None,
+) -> list[Trained]:
+    """Train fold number ``folds``, or one encoder for each fold where it is "all".
+
+    With ``resume``, folds of "all" that are done already are kept, and the interrupted one goes on.
+    """
+    if folds != "all" and not folds.isdigit():
+        raise TrainingError(f"fold {folds!r} is neither a number from 0 nor 'all'")
+    if folds != "all":
+        return [train(screen, store, replace(settings, fold=int(folds)), resume=resume, progress=progress)]
+    settings.check()
+    n_folds = count_folds(group_images(screen.table).table, settings.split)
+    done = _trained_folds(store, _family(screen, settings), settings.split) if resume else set()
+    trained = []
+    for number in range(n_folds):
+        if number not in done:
+            one = replace(settings, fold=number)
+            begun = resume and (store / "runs" / _run_name(screen, one) / "last.ckpt").exists()
+            trained.append(train(screen, store, one, resume=begun, progress=progress))
+    if not trained:
+        raise TrainingError(f"all {n_folds} folds of the {settings.split} split are trained already with these settings")
+    return trained
+
+
+def _trained_folds(store: Path, family: str, split: str) -> set[int]:
+    configs = [json.loads(path.read_text()) for path in (store / "encoders").glob("[!.]*/config.json")]
+    return {
+        config["fold"]
+        for config in configs
+        if config.get("family") == family and config["split"] == split and not config["untrained"]
+    }
+
+
+def _prepare(screen: Screen, store: Path, settings: Settings, progress: Progress) -> _Prepared:
+    groups = group_images(screen.table)
+    fold = make_fold(groups.table, settings.split, settings.fold, seed=settings.seed)
+    cache = open_cache(store / "cache", sources_of(screen), settings.size, progress=progress)
+    usable = np.ones(screen.table.num_rows, dtype=bool)
+    usable[list(cache.rejected)] = False
+    groups = group_images(screen.table, usable)
+    train = groups.places(fold.train)
+    treated = train[groups.roles[train] == "treated"]
+    classes = tuple(sorted(set(groups.compounds[treated])))
+    if len(classes) < 2:
+        raise TrainingError(f"{len(classes)} treated compound(s) in the training groups; two or more are needed")
+    mean, sd = cache.mean_and_sd(np.concatenate([groups.rows[place] for place in treated]))
+    return _Prepared(cache, groups, fold, classes, mean, sd)
+
+
+def _batches(
+    prepared: _Prepared, settings: Settings, ids: tuple[str, ...], shuffle_seed: int | None = None
+) -> GroupBatches:
+    """Batches of the treated groups among ``ids`` whose compound is a class."""
+    number = {name: i for i, name in enumerate(prepared.classes)}
+    groups = prepared.groups
+    places = groups.places(ids)
+    places = np.array([place for place in places if groups.compounds[place] in number
+                       and groups.roles[place] == "treated"], dtype=int)
+    labels = np.array([number[name] for name in groups.compounds[places]], dtype=np.int64)
+    return GroupBatches(prepared.cache.pixels, groups, places, labels, settings.batch_groups, shuffle_seed)
+
+
+@torch.inference_mode()
+def _evaluate(
+    encoder: Encoder, head: GroupClassifier, prepared: _Prepared, settings: Settings, ids: tuple[str, ...]
+) -> dict[str, float] | None:
+    """Top-k accuracies of the network on the groups ``ids``; None where there are none."""
+    batches = _batches(prepared, settings, ids)
+    if not len(batches.places):
+        return None
+    device = pick_device()
+    encoder.to(device)
+    head.to(device)
+    scores = []
+    for batch in batches:
+        scores.append(group_scores(encoder, head, batch, prepared.mean, prepared.sd, prepared.cache.scale).cpu().numpy())
+    return multiclass_metrics(np.concatenate(scores), batches.labels) | {"n_test": len(batches.places)}
+
+
+def group_scores(
+    encoder: Encoder, head: GroupClassifier, batch: Batch, mean: float, sd: float, scale: float
+) -> torch.Tensor:
+    """(groups, classes) scores of a batch; networks as they stand (call ``eval()`` first)."""
+    device = next(encoder.parameters()).device
+    members = batch.members._replace(
+        group=batch.members.group.to(device), configuration=batch.members.configuration.to(device)
+    )
+    scores: torch.Tensor = head(encoder(to_network(batch.pixels.to(device), mean, sd, scale)), members)
+    return scores
+
+
+def _config(screen: Screen, settings: Settings, prepared: _Prepared, *, untrained: bool) -> dict[str, Any]:
+    return {
+        "untrained": untrained,
+        **asdict(settings),
+        "family": _family(screen, settings),
+        "screens": sorted(set(screen.table.column("screen").to_pylist())),
+        "classes": [] if untrained else list(prepared.classes),
+        "pixel_mean": prepared.mean,
+        "pixel_sd": prepared.sd,
+        "pixel_dtype": str(prepared.cache.pixels.dtype),
+        "native_shape": list(prepared.cache.native_shape),
+        "trained_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
+
+
+def _family(screen: Screen, settings: Settings) -> str:
+    """The same for the folds of one split trained alike on one screen."""
+    alike = {name: value for name, value in asdict(settings).items() if name not in ("fold", "split")}
+    return _digest([alike, _content(screen)])
+
+
+def _run_name(screen: Screen, settings: Settings) -> str:
+    return _digest([asdict(settings), _content(screen)])
+
+
+def _content(screen: Screen) -> list[Any]:
+    columns = screen.table.select(["screen", "plate", "well", "field", "time_h", "compound", "concentration_um"])
+    rows = sorted(zip(*(column.to_pylist() for column in columns.columns), strict=True), key=str)
+    return [hashlib.sha256(json.dumps(rows).encode()).hexdigest()]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
