@@ -14,7 +14,7 @@ class Optics:
     wavelength_um: float = 0.55
     numerical_aperture: float = 0.28
     ring_transmission: float = 0.6  # amplitude
-    halo_um: float = 7.0  # Gaussian sd of what the ring's finite width takes from the cell: halo and shade-off
+    halo_um: float = 4.5  # Gaussian sd of what the ring's finite width takes from the cell: halo and shade-off
     offset: int = 400  # camera counts in the dark
     counts: float = 27_000.0  # mean signal a pixel that the exposure is metered to
     electrons: float = 6_000.0  # the same in electrons: shot noise
@@ -98,7 +98,7 @@ SPINDLE = CellLine(
     capacity_per_mm2=1600.0,
     overlap=0.8,
     alignment=0.6,
-    optics=Optics(pixel_um=1.6, halo_um=5.0, ring_transmission=0.55, wavelength_um=0.59, numerical_aperture=0.25),
+    optics=Optics(pixel_um=1.6, halo_um=4.0, ring_transmission=0.55, wavelength_um=0.59, numerical_aperture=0.25),
 )
 """Long scattered cells with processes, somewhat like a glioblastoma line, on another microscope."""
 

@@ -1,6 +1,8 @@
 """One cell as a patch of phase: an outline, a thin lamella, a thick granular body, nucleus, nucleoli, vesicles."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,57 +31,56 @@ def spread_cell(
 ) -> CellPatch:
     """A cell that lies flat. ``limit_um`` is how far neighbours let it reach at each of ``ANGLES``."""
     radius = _outline(rng, phenotype, direction, limit_um)
-    x, y = _grid(float(radius.max()) + 2 * step_um, step_um)
-    x, y = _warp(rng, x, y)
-    distance, angle = np.hypot(x, y), np.arctan2(y, x)
-    reach = np.interp(angle, ANGLES, radius).astype(np.float32)
+    axis = _axis(float(radius.max()) + 4, step_um)
+    x, y = _warp(rng, axis)
+    distance = np.hypot(x, y)
+    reach = np.interp(np.arctan2(y, x), ANGLES, radius).astype(np.float32)
     inward = reach - distance  # µm to the edge, along the radius
-    cover = 1 / (1 + np.exp(np.clip(-inward / 0.6, -30, 30)))
+    cover = _sigmoid(inward / np.float32(0.6))
     middle = float(np.sqrt(np.mean(np.minimum(radius, 2 * np.median(radius)) ** 2)))
-    thick = np.exp(-((distance / (phenotype.body_spread * 0.5 * (reach + middle))) ** 2))
-    tall = _spread(rng, 0.2)
-    phase = cover * (
-        phenotype.lamella_rad * (0.55 + 0.45 * np.clip(inward / 3, 0, 1)) + phenotype.body_rad * tall * thick
+    thick = np.exp(-((distance / (np.float32(phenotype.body_spread) * (0.5 * reach + 0.5 * middle))) ** 2))
+    phase = (
+        phenotype.lamella_rad * (0.55 + 0.45 * np.clip(inward / 3, 0, 1))
+        + phenotype.body_rad * _spread(rng, 0.2) * thick
     )
-    texture = cover * phenotype.granularity_rad * _spread(rng, 0.25) * (0.25 + thick)
-    inside = np.zeros_like(phase)
+    phase *= cover
+    texture = phenotype.granularity_rad * _spread(rng, 0.25) * cover * (0.25 + thick)
     for nucleus in _nuclei(rng, phenotype, direction, middle):
-        _add_nucleus(rng, phenotype, nucleus, x, y, phase, inside)
-    texture = texture * (1 - 0.8 * inside)
-    _add_vesicles(rng, phenotype, radius, x, y, phase)
-    _add_blebs(rng, phenotype, radius, x, y, phase)
-    return CellPatch(phase.astype(np.float32), cover.astype(np.float32), texture.astype(np.float32))
+        _add_nucleus(rng, phenotype, nucleus, axis, phase, texture)
+    _add_vesicles(rng, phenotype, radius, axis, phase)
+    _add_blebs(rng, phenotype, radius, axis, phase)
+    return CellPatch(phase, cover, texture)
 
 
 def round_cell(rng: np.random.Generator, phenotype: Phenotype, step_um: float, dividing: bool) -> CellPatch:
     """A cell that has let go: a ball. A dividing one shows its plate of chromosomes, or two daughters."""
-    radius = 0.40 * np.sqrt(phenotype.area_um2 / np.pi) * _spread(rng, 0.08) + 2.2
-    x, y = _grid(2.2 * radius, step_um)
-    phase = np.zeros_like(x)
-    turn = rng.uniform(0, np.pi)
-    along, across = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
+    radius = 0.40 * math.sqrt(phenotype.area_um2 / math.pi) * _spread(rng, 0.08) + 2.2
+    axis = _axis(2.2 * radius, step_um)
+    phase = np.zeros((len(axis), len(axis)), np.float32)
+    turn = rng.uniform(0, math.pi)
     stage = rng.uniform() if dividing else 1.0
-    if stage < 0.2:
-        for side in (-0.78, 0.78):
-            phase += _ball(along - side * radius, across, 0.78 * radius)
-    else:
-        phase += _ball(along, across, radius)
+    for side in (-0.78, 0.78) if stage < 0.2 else (0.0,):
+        small = 0.78 if side else 1.0
+        _add_ball(axis, side * radius * math.cos(turn), side * radius * math.sin(turn), small * radius, phase)
     if 0.2 <= stage < 0.7:
+        along = math.cos(turn) * axis[None, :] + math.sin(turn) * axis[:, None]
+        across = math.cos(turn) * axis[:, None] - math.sin(turn) * axis[None, :]
         phase += 0.8 * np.exp(-((along / 1.2) ** 2) - (across / (0.55 * radius)) ** 2)
     cover = np.minimum(1, phase)
-    return CellPatch(phase.astype(np.float32), cover.astype(np.float32), (0.12 * cover).astype(np.float32))
+    return CellPatch(phase, cover, np.float32(0.25) * cover)
 
 
 def dead_cell(rng: np.random.Generator, phenotype: Phenotype, step_um: float) -> CellPatch:
     """A shrunken, blebbing or fragmented remnant."""
-    radius = 0.30 * np.sqrt(phenotype.area_um2 / np.pi) * _spread(rng, 0.2) + 1.5
-    x, y = _grid(3.2 * radius, step_um)
-    phase = np.zeros_like(x)
-    for _ in range(int(rng.integers(3, 9))):
-        away, turn = radius * rng.uniform(0.1, 1.6), rng.uniform(0, 2 * np.pi)
-        phase += _ball(x - away * np.cos(turn), y - away * np.sin(turn), radius * rng.uniform(0.25, 0.75))
+    radius = 0.34 * math.sqrt(phenotype.area_um2 / math.pi) * _spread(rng, 0.25) + 1.5
+    axis = _axis(3.0 * radius, step_um)
+    phase = np.zeros((len(axis), len(axis)), np.float32)
+    for _ in range(int(rng.integers(3, 10))):
+        away, turn = radius * rng.uniform(0.1, 1.5), rng.uniform(0, 2 * math.pi)
+        bleb = radius * rng.uniform(0.2, 0.75)
+        _add_ball(axis, away * math.cos(turn), away * math.sin(turn), bleb, phase, rng.uniform(0.3, 1.0))
     cover = np.minimum(1, phase)
-    return CellPatch(phase.astype(np.float32), cover.astype(np.float32), (0.3 * cover).astype(np.float32))
+    return CellPatch(phase, cover, np.float32(0.5) * cover)
 
 
 def _outline(
@@ -99,12 +100,13 @@ def _outline(
     return np.asarray(np.maximum(outline, 2.0))
 
 
-def _warp(rng: np.random.Generator, x: Patch, y: Patch) -> tuple[Patch, Patch]:
-    """Bend the plane by 1 to 3 µm, so that cells are no stars around their centres."""
-    (size_x, size_y), (phase_x, phase_y) = rng.uniform(1, 3, 2), rng.uniform(0, 2 * np.pi, 2)
-    wave = np.float32(2 * np.pi / rng.uniform(22, 40))
-    bent_x = x + np.float32(size_x) * np.sin(wave * y + np.float32(phase_x))
-    return bent_x, y + np.float32(size_y) * np.sin(wave * x + np.float32(phase_y))
+def _warp(rng: np.random.Generator, axis: Patch) -> tuple[Patch, Patch]:
+    """Bend the plane around the centre by 1 to 3 µm, so that outlines are no stars. Returns x and y of each point."""
+    size, phase = rng.uniform(1, 3, 2), rng.uniform(0, 2 * math.pi, 2)
+    wave = 2 * math.pi / rng.uniform(22, 40)
+    x = axis[None, :] + (size[0] * (np.sin(wave * axis + phase[0]) - np.sin(phase[0]))).astype(np.float32)[:, None]
+    y = axis[:, None] + (size[1] * (np.sin(wave * axis + phase[1]) - np.sin(phase[1]))).astype(np.float32)[None, :]
+    return x, y
 
 
 def _waves(rng: np.random.Generator, orders: NDArray[np.int64], sd: float) -> NDArray[np.float64]:
@@ -135,65 +137,90 @@ def _add_nucleus(
     rng: np.random.Generator,
     phenotype: Phenotype,
     nucleus: tuple[float, float, float, float],
-    x: Patch,
-    y: Patch,
+    axis: Patch,
     phase: Patch,
-    inside: Patch,
+    texture: Patch,
 ) -> None:
     """A smooth clear oval with a rim and dense nucleoli."""
     x0, y0, radius, direction = nucleus
-    dx, dy = x - x0, y - y0
-    along, across = np.cos(direction) * dx + np.sin(direction) * dy, np.cos(direction) * dy - np.sin(direction) * dx
+    here, dx, dy = _window(axis, x0, y0, 1.6 * radius + 2)
+    along, across = (
+        math.cos(direction) * dx + math.sin(direction) * dy,
+        math.cos(direction) * dy - math.sin(direction) * dx,
+    )
     lobes = 1 + 2 * phenotype.nucleus_irregularity * np.cos(3 * np.arctan2(across, along) + rng.uniform(0, 6))
-    out = np.hypot(along / 1.12, across * 1.12) / (radius * lobes)
-    mask = 1 / (1 + np.exp(np.clip((out - 1) * radius / 0.5, -30, 30)))
-    phase += 0.10 * mask * np.sqrt(np.clip(1 - out**2, 0, 1)) - 0.25 * phenotype.body_rad * mask
-    phase += 0.10 * np.exp(-(((out - 1) * radius / 0.7) ** 2))
+    out = np.hypot(along / 1.12, across * 1.12) / (radius * lobes)  # 1 on the rim
+    mask = _sigmoid((1 - out) * np.float32(2 * radius))
+    phase[here] += mask * (0.10 * np.sqrt(np.clip(1 - out**2, 0, 1)) - 0.25 * phenotype.body_rad)
+    phase[here] += 0.10 * np.exp(-(((out - 1) * (radius / 0.7)) ** 2))
+    texture[here] *= 1 - 0.8 * mask
     for _ in range(rng.poisson(phenotype.nucleoli)):
-        away, turn, size = radius * 0.55 * np.sqrt(rng.uniform()), rng.uniform(0, 2 * np.pi), rng.uniform(0.9, 1.6)
-        phase += 0.38 * np.exp(-((dx - away * np.cos(turn)) ** 2 + (dy - away * np.sin(turn)) ** 2) / size**2)
-    np.maximum(inside, mask, out=inside)
+        away, turn = radius * 0.55 * math.sqrt(rng.uniform()), rng.uniform(0, 2 * math.pi)
+        _add_blob(axis, x0 + away * math.cos(turn), y0 + away * math.sin(turn), rng.uniform(0.9, 1.6), 0.38, phase)
 
 
 def _add_vesicles(
-    rng: np.random.Generator, phenotype: Phenotype, radius: NDArray[np.float64], x: Patch, y: Patch, phase: Patch
+    rng: np.random.Generator, phenotype: Phenotype, radius: NDArray[np.float64], axis: Patch, phase: Patch
 ) -> None:
     """Dense droplets, which look bright, and watery vacuoles, clear with a rim, between nucleus and margin."""
+    within = np.minimum(radius, 1.3 * np.median(radius))
     for dense, mean in ((True, phenotype.droplets), (False, phenotype.vacuoles)):
         for _ in range(min(int(rng.poisson(mean)), 14)):
             at = int(rng.integers(len(ANGLES)))
-            away = rng.uniform(0.25, 0.75) * min(radius[at], 1.3 * float(np.median(radius)))
-            size = rng.uniform(0.6, 1.0) if dense else phenotype.vacuole_um * _spread(rng, 0.3)
-            out = ((x - away * np.cos(ANGLES[at])) ** 2 + (y - away * np.sin(ANGLES[at])) ** 2) / size**2
+            away = rng.uniform(0.25, 0.75) * float(within[at])
+            x, y = away * math.cos(ANGLES[at]), away * math.sin(ANGLES[at])
             if dense:
-                phase += 1.1 * np.exp(-out)
-            else:
-                phase += 0.15 * np.exp(-((np.sqrt(out) - 1.25) ** 2) / 0.08) - 0.5 * np.exp(-(out**2))
+                _add_blob(axis, x, y, rng.uniform(0.6, 1.0), 1.1, phase)
+                continue
+            size = phenotype.vacuole_um * _spread(rng, 0.3)
+            here, dx, dy = _window(axis, x, y, 2 * size)
+            out = np.hypot(dx, dy) / size
+            phase[here] += 0.15 * np.exp(-((out - 1.25) ** 2) / 0.08) - 0.5 * np.exp(-(out**4))
 
 
 def _add_blebs(
-    rng: np.random.Generator, phenotype: Phenotype, radius: NDArray[np.float64], x: Patch, y: Patch, phase: Patch
+    rng: np.random.Generator, phenotype: Phenotype, radius: NDArray[np.float64], axis: Patch, phase: Patch
 ) -> None:
     """Small balls on the outline."""
     for _ in range(min(int(rng.poisson(phenotype.blebs)), 10)):
         at = int(rng.integers(len(ANGLES)))
-        away = radius[at] * 0.92
-        phase += 0.6 * _ball(x - away * np.cos(ANGLES[at]), y - away * np.sin(ANGLES[at]), rng.uniform(1.2, 2.5))
+        away = 0.92 * float(radius[at])
+        x, y = away * math.cos(ANGLES[at]), away * math.sin(ANGLES[at])
+        _add_ball(axis, x, y, rng.uniform(1.2, 2.5), phase, 0.6)
 
 
-def _ball(x: Patch, y: Patch, radius: float) -> Patch:
-    """Phase of a ball of cytoplasm."""
-    chord: Patch = 2 * ROUND_RAD_A_UM * np.sqrt(np.clip(radius**2 - x**2 - y**2, 0, None))
-    return chord
+def _add_ball(axis: Patch, x0: float, y0: float, radius: float, phase: Patch, density: float = 1.0) -> None:
+    """A ball of cytoplasm: its phase follows the chord."""
+    here, dx, dy = _window(axis, x0, y0, radius)
+    phase[here] += 2 * density * ROUND_RAD_A_UM * np.sqrt(np.clip(radius**2 - dx**2 - dy**2, 0, None))
 
 
-def _grid(reach_um: float, step_um: float) -> tuple[Patch, Patch]:
-    half = int(np.ceil(reach_um / step_um))
-    axis = (np.arange(-half, half + 1) * step_um).astype(np.float32)
-    x, y = np.meshgrid(axis, axis)
-    return x, y
+def _add_blob(axis: Patch, x0: float, y0: float, radius: float, peak: float, phase: Patch) -> None:
+    here, dx, dy = _window(axis, x0, y0, 2.5 * radius)
+    phase[here] += peak * np.exp(-((dx / radius) ** 2)) * np.exp(-((dy / radius) ** 2))
+
+
+def _window(axis: Patch, x0: float, y0: float, reach_um: float) -> tuple[tuple[slice, slice], Patch, Patch]:
+    """The part of a patch around a point, and where its columns and rows lie from there, µm."""
+    step, half = float(axis[1] - axis[0]), len(axis) // 2
+    wide = math.ceil(reach_um / step) + 1
+    row, column = half + round(y0 / step), half + round(x0 / step)
+    rows, columns = (
+        slice(max(row - wide, 0), max(row + wide + 1, 0)),
+        slice(max(column - wide, 0), max(column + wide + 1, 0)),
+    )
+    return (rows, columns), axis[None, columns] - np.float32(x0), axis[rows, None] - np.float32(y0)
+
+
+def _axis(reach_um: float, step_um: float) -> Patch:
+    half = math.ceil(reach_um / step_um)
+    return (np.arange(-half, half + 1) * step_um).astype(np.float32)
+
+
+def _sigmoid(x: NDArray[Any]) -> Patch:
+    return np.asarray(1 / (1 + np.exp(-np.clip(x, -30, 30))), np.float32)
 
 
 def _spread(rng: np.random.Generator, sd: float) -> float:
     """A factor around 1 by which cells of one well differ."""
-    return float(np.exp(rng.normal(0, sd)))
+    return math.exp(rng.normal(0, sd))

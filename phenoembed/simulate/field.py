@@ -20,7 +20,7 @@ def render_field(
     """One image of ``size`` x ``size`` pixels. Fields of a well differ in density, focus and exposure too."""
     optics = line.optics
     step_um = optics.pixel_um / optics.oversampling
-    margin = int(np.ceil(2.3 * optics.halo_um / optics.pixel_um))  # pixels: halos and cells reach in from outside
+    margin = int(np.ceil(16 / optics.pixel_um))  # pixels: halos and cells reach in from outside
     crowding = float(np.exp(rng.normal(0, 0.15)))
     phase = phase_map(line, cells, crowding, effects.debris_per_mm2, (size + 2 * margin) * optics.oversampling, rng)
     intensity = zernike(phase, optics, step_um, effects.focus_um + float(rng.normal(0, 1.5)))
