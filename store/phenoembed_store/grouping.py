@@ -54,14 +54,16 @@ def assign_groups(table: pa.Table) -> pa.Table:
 
 def group_id(screen: str, compound: str, replicate: str, group_set: int, field: int) -> str:
     """The readable key ``screen/compound/replicate/set/field``; a slash within a name becomes ``%2F``."""
-    names = (quote(part, safe=" !#$&'()*+,:;=?@[]~µ") if "/" in part or "%" in part else part for part in
-             (screen, compound, replicate))
+    names = (
+        quote(part, safe=" !#$&'()*+,:;=?@[]~µ") if "/" in part or "%" in part else part
+        for part in (screen, compound, replicate)
+    )
     return "/".join([*names, str(group_set), str(field)])
 
 
-def _slots(rows: Sequence[tuple[str, str, str, float, str, str, float, str, int]]) -> dict[
-    tuple[str, str, str, float, str, str, float], tuple[int, float]
-]:
+def _slots(
+    rows: Sequence[tuple[str, str, str, float, str, str, float, str, int]],
+) -> dict[tuple[str, str, str, float, str, str, float], tuple[int, float]]:
     """For every well at a time: its set, and the level that orders it within the group (dose, or control slot)."""
     doses: dict[tuple[str, str, str, float], dict[float, set[Well]]] = defaultdict(lambda: defaultdict(set))
     controls: dict[tuple[str, str, str], dict[float, dict[float, set[Well]]]] = defaultdict(
@@ -86,13 +88,13 @@ def _slots(rows: Sequence[tuple[str, str, str, float, str, str, float, str, int]
         sizes[screen, replicate].append(n_wells)
 
     for (screen, replicate, compound), by_dose in sorted(controls.items()):
-        by_time: dict[float, set[Well]] = defaultdict(set)
+        wells_at: dict[float, set[Well]] = defaultdict(set)
         dose_of: dict[tuple[float, Well], float] = {}
         for dose, times in by_dose.items():
             for time, wells in times.items():
-                by_time[time] |= wells
+                wells_at[time] |= wells
                 dose_of |= {(time, well): dose for well in wells}
-        ranks = _rank_wells(by_time)
+        ranks = _rank_wells(wells_at)
         places = _control_places(max(ranks.values()) + 1, sizes[screen, replicate], f"{screen}/{replicate}/{compound}")
         for (time, (plate, well)), rank in ranks.items():
             if rank in places:

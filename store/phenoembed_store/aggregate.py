@@ -1,0 +1,79 @@
+"""From image embeddings to the embeddings of wells, groups, treatments and compounds. Pure functions over arrays.
+
+Every level is a mean of means, so that what was imaged more often does not weigh more: images are averaged within
+a configuration, configurations within a group, groups within a compound (or a compound at one concentration).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Images dealt into units: ``rows[starts[u]:starts[u + 1]]`` are the images of unit u."""
+
+    rows: Integers
+    starts: Integers
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def counts(self) -> Integers:
+        return np.diff(self.starts)
+
+    def of(self, unit: int) -> Integers:
+        return self.rows[self.starts[unit] : self.starts[unit + 1]]
+
+
+def deal(unit: Integers) -> Units:
+    """Deal rows into units by number (0..n-1, every one present); rows with a negative number are left out."""
+    order = np.argsort(unit, kind="stable")
+    order = order[np.searchsorted(unit[order], 0) :]
+    starts = np.searchsorted(unit[order], np.arange(int(unit.max(initial=-1)) + 2))
+    return Units(order.astype(np.int64), starts.astype(np.int64))
+
+
+def number(*keys: npt.NDArray[np.generic]) -> tuple[Integers, Integers]:
+    """Number the distinct combinations of the keys, in their order: the number of every row, a first row of each."""
+    codes = np.zeros(len(keys[0]), np.int64)
+    for key in keys:
+        _, inverse = np.unique(key, return_inverse=True)
+        _, codes = np.unique(codes * (int(inverse.max(initial=0)) + 1) + inverse, return_inverse=True)
+    _, first = np.unique(codes, return_index=True)
+    return codes.astype(np.int64), first.astype(np.int64)
+
+
+def mean_by(vectors: Floats, unit: Integers) -> Floats:
+    """Mean of the vectors of each unit, (units, dim). Units are numbered 0..n-1 and none is empty."""
+    units = deal(unit)
+    if len(units) == 0:
+        return np.zeros((0, vectors.shape[1]), np.float32)
+    ordered = vectors if np.array_equal(units.rows, np.arange(len(vectors))) else vectors[units.rows]
+    sums = np.add.reduceat(ordered, units.starts[:-1], axis=0, dtype=np.float64)
+    return (sums / units.counts()[:, None]).astype(np.float32)
+
+
+def l2_normalise(vectors: Floats) -> Floats:
+    """Vectors of length one; a vector of zeros stays as it is."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    found: Floats = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return found
+
+
+def group_embeddings(vectors: Floats, configuration: Integers, group: Integers) -> Floats:
+    """Mean within each configuration, then over the group's configurations, of length one: (groups, dim).
+
+    vectors: (images, dim); group: the number of each image's group, 0..n-1; configuration: a number within the group.
+    """
+    part, first = number(group, configuration)
+    return l2_normalise(mean_by(mean_by(vectors, part), group[first]))
+
+
+def compound_embeddings(groups: Floats, compound: Integers) -> Floats:
+    """Mean over the groups of each compound (or treatment), of length one: (compounds, dim)."""
+    return l2_normalise(mean_by(groups, compound))

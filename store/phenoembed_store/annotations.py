@@ -1,0 +1,186 @@
+"""What is known of compounds, of doses and of wells, joined to images at reading: the ``annotations`` table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from phenoembed_store.errors import StoreError
+from phenoembed_store.schema import SCREEN_SCHEMA
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "compound": ("compound",),
+    "inchikey": ("inchikey",),  # after compound: that join may bring the InChIKey
+    "compound,concentration_um": ("compound", "concentration_um"),
+    "plate,well": ("plate", "well"),
+}
+"""What a table can be joined on, the general first: where two tables know a column, the more particular one wins."""
+
+KEY_TYPES = {"concentration_um": pa.float64()}
+ANNOTATIONS_SCHEMA = pa.schema(
+    [
+        ("joined_on", pa.string()),  # one of KEYS
+        ("compound", pa.string()),
+        ("inchikey", pa.string()),
+        ("concentration_um", pa.float64()),
+        ("plate", pa.string()),
+        ("well", pa.string()),
+    ]
+)
+"""The ``annotations`` table: a row a key. The columns that a user brings follow."""
+
+NO_ANNOTATIONS = ANNOTATIONS_SCHEMA.empty_table()
+_STRUCTURE = frozenset(("joined_on", "compound", "concentration_um", "plate", "well"))
+
+
+def read_annotations(source: Path | pa.Table, on: str) -> pa.Table:
+    """A table of annotations, its keys under our names and typed. Raises StoreError."""
+    if on not in KEYS:
+        raise StoreError(f"cannot join on '{on}'; one of: {' | '.join(KEYS)}")
+    table = source if isinstance(source, pa.Table) else read_file(source)
+    names = [_our_name(name, KEYS[on]) for name in table.column_names]
+    missing = [key for key in KEYS[on] if key not in names]
+    if missing:
+        raise StoreError(f"the table has no column '{missing[0]}' to join on; it has: {', '.join(table.column_names)}")
+    table = table.rename_columns(names)
+    taken = [name for name in names if name in SCREEN_SCHEMA.names and name not in KEYS[on]]
+    table = table.drop_columns(taken)  # they describe images; an annotation cannot change them
+    for key in KEYS[on]:
+        table = table.set_column(table.column_names.index(key), key, _typed(table.column(key), key))
+    return _distinct(table, KEYS[on])
+
+
+def read_file(path: Path) -> pa.Table:
+    """A CSV, TSV (gzipped or not) or Parquet file as a table."""
+    import duckdb
+
+    if not path.is_file():
+        raise StoreError(f"no file at '{path}'")
+    with duckdb.connect() as connection:
+        try:
+            if path.suffix == ".parquet":
+                return connection.read_parquet(str(path)).to_arrow_table()
+            return connection.read_csv(str(path), header=True, sample_size=-1).to_arrow_table()
+        except duckdb.Error as error:
+            raise StoreError(f"cannot read '{path}': {str(error).splitlines()[0]}") from None
+
+
+def merge_annotations(known: pa.Table, new: pa.Table, on: str) -> pa.Table:
+    """The annotations table after ``new`` came: its rows replace those of the same key, other keys stay."""
+    import duckdb
+
+    keys = KEYS[on]
+    named = new.append_column("joined_on", pa.array([on] * len(new), pa.string()))
+    match = " AND ".join(f'k."{key}" = n."{key}"' for key in keys)
+    with duckdb.connect() as connection:
+        connection.register("k", known)
+        connection.register("n", named)
+        kept = connection.sql(
+            f"SELECT * FROM k WHERE joined_on <> $p OR NOT EXISTS (FROM n WHERE {match})", params={"p": on}
+        ).to_arrow_table()
+        connection.register("kept", kept)
+        merged = connection.sql("SELECT * FROM kept UNION ALL BY NAME SELECT * FROM n").to_arrow_table()
+    front = [name for name in ANNOTATIONS_SCHEMA.names if name in merged.column_names]
+    columns = [*front, *(name for name in merged.column_names if name not in front)]
+    return _complete(merged.select(columns))
+
+
+def annotate_rows(rows: pa.Table, annotations: pa.Table) -> pa.Table:
+    """Join the annotations to the rows; where both know a column, the annotation wins unless it is null."""
+    for on, keys in KEYS.items():
+        if len(annotations) and all(key in rows.column_names for key in keys):
+            rows = _join(rows, annotations, on)
+    return rows
+
+
+def _join(rows: pa.Table, annotations: pa.Table, on: str) -> pa.Table:
+    import duckdb
+    import pyarrow.compute as pc
+
+    mine = annotations.filter(pc.equal(annotations.column("joined_on"), on))
+    values = [
+        name
+        for name in mine.column_names
+        if name not in (*_STRUCTURE, *KEYS[on]) and mine.column(name).null_count < len(mine)
+    ]
+    if not values:
+        return rows
+    picked = [
+        f'coalesce(a."{name}"::VARCHAR, r."{name}"::VARCHAR) AS "{name}"'
+        if name in rows.column_names and rows.schema.field(name).type != mine.schema.field(name).type
+        else f'coalesce(a."{name}", r."{name}") AS "{name}"'
+        if name in rows.column_names
+        else f'a."{name}"'
+        for name in values
+    ]
+    match = " AND ".join(f'r."{key}" = a."{key}"' for key in KEYS[on])
+    with duckdb.connect() as connection:
+        connection.register("images", rows)
+        connection.register("annotations", mine)
+        joined = connection.sql(
+            f"SELECT {', '.join(picked)} FROM (SELECT *, row_number() OVER () AS _n FROM images) r "
+            f"LEFT JOIN annotations a ON {match} ORDER BY _n"
+        ).to_arrow_table()
+    for name in values:
+        column = joined.column(name)
+        at = rows.column_names.index(name) if name in rows.column_names else -1
+        rows = rows.append_column(name, column) if at < 0 else rows.set_column(at, name, column)
+    return rows
+
+
+def _our_name(name: str, keys: Sequence[str]) -> str:
+    plain = name.removeprefix("Metadata_").lower()
+    return {"concentration": "concentration_um"}.get(plain, plain) if plain in (*keys, "concentration") else name
+
+
+def _typed(column: pa.ChunkedArray, key: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(KEY_TYPES.get(key, pa.string()))
+    except pa.ArrowInvalid as error:
+        raise StoreError(f"column '{key}': {error}") from None
+
+
+def _distinct(table: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """One row a key: rows without a key are dropped, equal rows merged. Raises StoreError where they disagree."""
+    import duckdb
+
+    listed = ", ".join(f'"{key}"' for key in keys)
+    present = " AND ".join(f'"{key}" IS NOT NULL' for key in keys)
+    with duckdb.connect() as connection:
+        connection.register("t", table)
+        unique = connection.sql(f"SELECT DISTINCT * FROM t WHERE {present}").to_arrow_table()
+        connection.register("u", unique)
+        twice = connection.sql(f"SELECT {listed} FROM u GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL").fetchall()
+    if twice:
+        named = "; ".join(", ".join(str(part) for part in row) for row in twice[:5])
+        raise StoreError(f"{len(twice)} keys have rows that disagree ({named}): keep one row for each")
+    return unique
+
+
+def _complete(table: pa.Table) -> pa.Table:
+    for field in ANNOTATIONS_SCHEMA:
+        if field.name not in table.column_names:
+            table = table.append_column(field.name, pa.nulls(len(table), field.type))
+        elif table.schema.field(field.name).type != field.type:
+            table = table.set_column(
+                table.column_names.index(field.name), field.name, table.column(field.name).cast(field.type)
+            )
+    return table
+
+
+def match_report(table: pa.Table, rows: pa.Table, on: str) -> dict[str, Any]:
+    """How many keys of the table name something in the store, and which do not."""
+    keys = KEYS[on]
+    there = set(zip(*(rows.column(key).to_pylist() for key in keys), strict=True)) if len(rows) else set()
+    asked = list(zip(*(table.column(key).to_pylist() for key in keys), strict=True))
+    missing = [", ".join(str(part) for part in key) for key in asked if key not in there]
+    columns = [name for name in table.column_names if name not in keys]
+    return {
+        "on": on,
+        "columns": columns,
+        "rows": len(table),
+        "matched": len(asked) - len(missing),
+        "unmatched": missing,
+        "without_annotation": len(there - set(asked)),
+    }

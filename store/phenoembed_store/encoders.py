@@ -1,0 +1,78 @@
+"""The encoders of a store: what each is, and which one is meant."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from phenoembed_store.errors import NotInStore, StoreError
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """One encoder. ``imported``: its embeddings came from elsewhere, and it has no weights here."""
+
+    id: str
+    method: str
+    split: str | None = None
+    fold: int | None = None
+    dim: int = 0
+    trained_at: str = ""
+    untrained: bool = False
+    imported: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def read_encoders(folder: Path, with_images: Mapping[str, int]) -> list[EncoderInfo]:
+    """Encoders that have a folder, oldest first; then those that only imported embeddings speak of.
+
+    with_images: the encoders named in the images table, with the dimension of their embeddings.
+    """
+    found = [_read(path) for path in sorted(folder.glob("*/config.json"))]
+    known = {encoder.id for encoder in found}
+    foreign = [
+        EncoderInfo(name, "imported", dim=dim, imported=True) for name, dim in with_images.items() if name not in known
+    ]
+    return [*sorted(found, key=lambda encoder: (encoder.trained_at, encoder.id)), *foreign]
+
+
+def default_encoder(encoders: Sequence[EncoderInfo]) -> str:
+    """The last trained. Where nothing was trained, the one whose embeddings were imported. Raises NotInStore."""
+    trained = [encoder.id for encoder in encoders if not encoder.untrained and not encoder.imported]
+    if trained:
+        return trained[-1]
+    imported = [encoder.id for encoder in encoders if encoder.imported]
+    if len(imported) > 1:
+        raise NotInStore(f"several sets of embeddings were imported ({', '.join(imported)}); choose: --encoder ID")
+    if not imported:
+        raise NotInStore("the store has no trained encoder; run: phenoembed train PLATES")
+    return imported[0]
+
+
+def resolve_encoder(encoders: Sequence[EncoderInfo], prefix: str) -> str:
+    """The id that starts with ``prefix``. Raises NotInStore."""
+    ids = [encoder.id for encoder in encoders]
+    matches = [name for name in ids if name == prefix] or [name for name in ids if name.startswith(prefix)]
+    if not matches:
+        raise NotInStore(f"no encoder '{prefix}' in the store; it has: {', '.join(ids) or 'none'}")
+    if len(matches) > 1:
+        raise NotInStore(f"encoder '{prefix}' may be any of: {', '.join(matches)}")
+    return matches[0]
+
+
+def _read(path: Path) -> EncoderInfo:
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise StoreError(f"'{path}' cannot be read ({error}); delete its folder and train again") from None
+    return EncoderInfo(
+        id=str(config.get("id", path.parent.name)),
+        method=str(config.get("method", "")),
+        split=config.get("split"),
+        fold=config.get("fold"),
+        dim=int(config.get("dim", 0)),
+        trained_at=str(config.get("trained_at", "")),
+        untrained=bool(config.get("untrained", False)),
+        config=config,
+    )

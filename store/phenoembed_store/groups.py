@@ -1,0 +1,70 @@
+"""The ``groups`` table, derived from the images: a row a group, with its embedding."""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from phenoembed_store.aggregate import Floats, Units
+from phenoembed_store.images import Images
+from phenoembed_store.levels import build_level
+from phenoembed_store.schema import GROUPS_SCHEMA
+from phenoembed_store.tables import Scan, Table
+
+MADE_FROM = "images_versions"
+"""Where the log of the groups table says which version of the images each encoder's groups were made from."""
+
+
+def made_from(scan: Scan) -> dict[str, int]:
+    """The version of the images table that each encoder's groups were made from; empty when nobody knows."""
+    try:
+        return {str(name): int(version) for name, version in json.loads(scan.properties[MADE_FROM]).items()}
+    except (KeyError, ValueError, AttributeError):
+        return {}
+
+
+def write_groups(table: Table, images: Images, versions: Mapping[str, int]) -> None:
+    """Replace one encoder's groups; ``versions`` are those of the other encoders' groups, which stay."""
+    rows = group_rows(images)
+    properties = {MADE_FROM: json.dumps({**versions, images.encoder: images.version})}
+    quoted = images.encoder.replace("'", "''")
+    table.replace(rows, f"encoder = '{quoted}'" if versions else None, properties=properties)
+
+
+def group_rows(images: Images) -> pa.Table:
+    """One encoder's groups with the columns of GROUPS_SCHEMA, by group_id."""
+    level = build_level(images, "group")
+    n = len(level)
+    first = pa.array(level.units.rows[level.units.starts[:-1]])
+    table = images.table.take(first)
+    configurations = [len(np.unique(images.configuration[level.units.of(unit)])) for unit in range(n)]
+    columns = {
+        "n_images": pa.array(level.units.counts()),
+        "n_configurations": pa.array(configurations),
+        "plates": _names_of(images, "plate", level.units),
+        "wells": _names_of(images, "well", level.units),
+        "encoder": pa.array([images.encoder] * n, pa.string()),
+        "embedding": vectors_column(level.embeddings),
+    }
+    arrays = [columns[f.name] if f.name in columns else table.column(f.name) for f in GROUPS_SCHEMA]
+    return pa.table([array.cast(f.type) for array, f in zip(arrays, GROUPS_SCHEMA, strict=True)], GROUPS_SCHEMA)
+
+
+def vectors_column(vectors: Floats) -> pa.Array:
+    """Vectors (rows, dim) as an Arrow list column, without a copy."""
+    n, dim = vectors.shape
+    offsets = pa.array(np.arange(0, (n + 1) * dim, dim, dtype=np.int64) if dim else np.zeros(n + 1, np.int64))
+    values = pa.array(np.ascontiguousarray(vectors).reshape(-1))
+    return (
+        pa.ListArray.from_arrays(offsets.cast(pa.int32()), values)
+        if n * dim < 2**31
+        else pa.LargeListArray.from_arrays(offsets, values)
+    )
+
+
+def _names_of(images: Images, column: str, units: Units) -> pa.Array:
+    values = images.table.column(column).combine_chunks().dictionary_encode()
+    codes, names = np.asarray(values.indices), values.dictionary.to_pylist()
+    found = [sorted(names[code] for code in np.unique(codes[units.of(unit)])) for unit in range(len(units))]
+    return pa.array(found, pa.list_(pa.string()))

@@ -1,0 +1,139 @@
+"""Heads: small classifiers over frozen embeddings, kept as plain arrays. Their evidence adds over images."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from phenoembed_store.aggregate import Floats
+from phenoembed_store.errors import NotInStore, StoreError
+
+WEIGHTS = ("w1", "b1", "w2", "b2")
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A classifier g: relu(E w1ᵀ + b1) w2ᵀ + b2, as it is in eval mode (batch norm folded into w1 and b1).
+
+    w1: (hidden, dim); b1: (hidden,); w2: (classes, hidden); b2: (classes,). ``config`` names the encoder, the method,
+    the temperature (default 1), the fold and the metrics.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    w1: Floats
+    b1: Floats
+    w2: Floats
+    b2: Floats
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        hidden = len(self.w1)
+        shapes = {"b1": (hidden,), "w2": (len(self.classes), hidden), "b2": (len(self.classes),)}
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise StoreError(f"head '{self.task}': {name} has the shape {getattr(self, name).shape}, not {shape}")
+
+    def __repr__(self) -> str:
+        hidden, dim = self.w1.shape
+        return f"Head({self.task}, {len(self.classes)} classes, {dim} -> {hidden})"
+
+    @property
+    def temperature(self) -> float:
+        return float(self.config.get("temperature", 1.0))
+
+    def activations(self, embeddings: Floats) -> Floats:
+        """h(x), (images, hidden): what adds over a group."""
+        found: Floats = np.maximum(embeddings @ self.w1.T + self.b1, 0, dtype=np.float32)
+        return found
+
+    def logits(self, embeddings: Floats) -> Floats:
+        """Class scores of single images, (images, classes)."""
+        found: Floats = self.activations(embeddings) @ self.w2.T + self.b2
+        return found
+
+
+@dataclass(frozen=True)
+class HeadInfo:
+    """One saved head, its weights unread."""
+
+    id: str
+    task: str
+    encoder: str
+    n_classes: int
+    saved_at: str
+    config: Mapping[str, Any] = field(repr=False)
+
+
+def save_head(folder: Path, head: Head) -> str:
+    """Write a head to ``folder/<task>/<id>/``, beside and renamed; the id is a hash of its content."""
+    from safetensors.numpy import save
+
+    weights = save({name: np.ascontiguousarray(getattr(head, name), np.float32) for name in WEIGHTS})
+    config = {name: value for name, value in head.config.items() if name not in ("id", "saved_at")}
+    content = {**config, "task": head.task, "classes": list(head.classes)}
+    text = json.dumps(content, sort_keys=True, default=str)
+    digest = hashlib.sha256(weights + text.encode()).hexdigest()[:16]
+    target = folder / head.task / digest
+    if target.is_dir():
+        _write_config(target, content, digest)  # saved again: now it is the newest
+        return digest
+    beside = folder / head.task / f".{digest}.{uuid4().hex[:8]}"
+    beside.mkdir(parents=True)
+    (beside / "head.safetensors").write_bytes(weights)
+    _write_config(beside, content, digest)
+    try:
+        beside.rename(target)
+    except OSError:  # another process has just saved the same head
+        shutil.rmtree(beside)
+    return digest
+
+
+def list_heads(folder: Path) -> list[HeadInfo]:
+    """Every head, oldest first."""
+    found = []
+    for path in folder.glob("*/[!.]*/config.json"):
+        config = json.loads(path.read_text())
+        found.append(
+            HeadInfo(
+                id=str(config["id"]),
+                task=str(config["task"]),
+                encoder=str(config.get("encoder", "")),
+                n_classes=len(config["classes"]),
+                saved_at=str(config["saved_at"]),
+                config=config,
+            )
+        )
+    return sorted(found, key=lambda head: (head.saved_at, head.id))
+
+
+def load_head(folder: Path, name: str, encoder: str | None) -> Head:
+    """The newest head of a task (for an encoder), or the head whose id starts with ``name``. Raises NotInStore."""
+    from safetensors.numpy import load_file
+
+    heads = list_heads(folder)
+    matches = [h for h in heads if h.task == name and encoder in (None, h.encoder)] or [
+        h for h in heads if h.id.startswith(name)
+    ]
+    if not matches:
+        there = ", ".join(sorted({f"{h.task} (encoder {h.encoder})" for h in heads})) or "none"
+        meant = f"'{name}'" + (f" for encoder '{encoder}'" if encoder else "")
+        raise NotInStore(f"no head {meant}; there is: {there}")
+    config = dict(matches[-1].config)
+    weights = load_file(folder / matches[-1].task / matches[-1].id / "head.safetensors")
+    return Head(str(config["task"]), tuple(config["classes"]), **{w: weights[w] for w in WEIGHTS}, config=config)
+
+
+def _write_config(folder: Path, content: Mapping[str, Any], digest: str) -> None:
+    text = json.dumps({**content, "id": digest, "saved_at": datetime.now(UTC).isoformat()}, indent=2, default=str)
+    beside = folder / f".config.{uuid4().hex[:8]}"
+    beside.write_text(text)
+    os.replace(beside, folder / "config.json")

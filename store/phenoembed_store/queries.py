@@ -1,0 +1,102 @@
+"""What a search starts from: a compound, a well or a group of the store, or a bare vector."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from phenoembed_store.aggregate import Floats, Integers
+from phenoembed_store.errors import NotInStore, StoreError
+from phenoembed_store.images import Images
+
+
+@dataclass(frozen=True)
+class Query:
+    """``rows``: the query's images in the store, None for a bare ``vector`` (dim,), which then is given."""
+
+    asked: dict[str, Any]
+    rows: Integers | None = None
+    vector: Floats | None = None
+
+
+def find_query(
+    images: Images,
+    compound: str | None = None,
+    well: str | None = None,
+    group: str | None = None,
+    vector: npt.ArrayLike | None = None,
+) -> Query:
+    """The query that was asked for; exactly one of the four is given. Raises NotInStore, StoreError."""
+    given = [
+        name
+        for name, value in (("compound", compound), ("well", well), ("group", group), ("vector", vector))
+        if value is not None
+    ]
+    if len(given) != 1:
+        raise StoreError(f"a search takes one of compound, well, group or vector, not {' and '.join(given) or 'none'}")
+    if compound is not None:
+        return Query({"compound": compound}, _rows_of(images, "compound", compound))
+    if group is not None:
+        return Query({"group": group}, _rows_of(images, "group_id", group, "group"))
+    if well is not None:
+        return Query({"well": well}, _well_rows(images, well))
+    return Query({"vector": images.dim}, vector=_checked_vector(vector, images.dim))
+
+
+def closest(name: str, names: Iterable[str]) -> str:
+    """``; did you mean 'nocodazole'?`` or nothing."""
+    by_folded = {candidate.casefold(): candidate for candidate in names}
+    found = [by_folded[key] for key in get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6)]
+    return f"; did you mean {' or '.join(repr(candidate) for candidate in found)}?" if found else ""
+
+
+def _rows_of(images: Images, column: str, value: str, called: str | None = None) -> Integers:
+    rows = images.value_rows(column, value)
+    if not len(rows):
+        names = [name for name in images.table.column(column).unique().to_pylist() if name is not None]
+        hint = closest(value, names) or f"; the store has {_few(sorted(names))}"
+        raise NotInStore(f"no {called or column} '{value}'{hint}")
+    return rows
+
+
+def _well_rows(images: Images, place: str) -> Integers:
+    plate, separator, name = place.rpartition(":")
+    if not separator:
+        raise StoreError(f"a well is named PLATE:WELL, e.g. P1:B03, not '{place}'")
+    on_plate = _rows_of(images, "plate", plate)
+    well = _canonical(name)
+    wells = images.table.column("well").combine_chunks().take(on_plate).to_numpy(zero_copy_only=False)
+    rows = on_plate[wells == well]
+    if not len(rows):
+        raise NotInStore(f"plate '{plate}' has no well '{name}'; it has {_few(sorted(set(wells.tolist())))}")
+    found: Integers = rows
+    return found
+
+
+def _canonical(well: str) -> str:
+    match = re.fullmatch(r"([A-Za-z]{1,2})0*(\d{1,2})", well.strip())
+    return f"{match[1].upper()}{int(match[2]):02d}" if match else well
+
+
+def _few(names: Sequence[str]) -> str:
+    if len(names) <= 6:
+        return ", ".join(names) or "none"
+    return f"{', '.join(names[:3])} .. {names[-1]} ({len(names):,} in all)"
+
+
+def _checked_vector(vector: npt.ArrayLike | None, dim: int) -> Floats:
+    try:
+        found = np.asarray(vector, np.float32).squeeze()
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"a query vector holds {dim} numbers: {error}") from None
+    if found.shape != (dim,):
+        raise StoreError(f"the query vector has the shape {found.shape}; the embeddings have {dim} numbers")
+    if not np.isfinite(found).all():
+        raise StoreError("the query vector holds NaN or infinite numbers")
+    if not found.any():
+        raise StoreError("the query vector is zero everywhere: it is like nothing")
+    return found

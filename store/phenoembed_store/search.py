@@ -1,0 +1,165 @@
+"""Nearest neighbours by cosine, exactly: at any level, among any images, best first."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from phenoembed_store.aggregate import Floats, Integers, l2_normalise
+from phenoembed_store.errors import StoreError
+from phenoembed_store.hits import hit_table
+from phenoembed_store.images import Images
+from phenoembed_store.levels import Level, Unit, bare_unit, build_level, unit_of
+from phenoembed_store.queries import Query, closest
+
+log = logging.getLogger("phenoembed")
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How to search: the level, how many hits, among which images, and which neighbours do not count."""
+
+    level: str = "compound"
+    k: int = 10
+    where: str | None = None
+    not_same: tuple[str, ...] = ()
+    include_self: bool = False
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise StoreError(f"k is {self.k}: at least one hit is wanted")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The best units (or image rows), their scores, and how they were found: ``exact`` or ``index``."""
+
+    units: Integers
+    scores: Floats
+    path: str = "exact"
+
+
+def search(images: Images, query: Query, asked: Asked, whole: Level | None = None) -> pa.Table:
+    """The hits of a query as a table. ``whole``: the level of all images, where the caller keeps it at hand."""
+    _check_not_same(images, query, asked)
+    passing = images.matching(asked.where)
+    if asked.level == "image":
+        ranked = nearest_images(images, query, asked, passing)
+        table = hit_table(images, ranked.units, None, ranked.scores, query.rows)
+    else:
+        level = whole if passing is None and whole is not None else build_level(images, asked.level, passing)
+        unit = _query_unit(images, query, passing, asked.where)
+        ranked = nearest_units(images, level, unit, asked)
+        apart = "plate" in asked.not_same  # then pairs of groups that share a plate did not count
+        shown = None if query.rows is None else unit.rows[:0] if apart else unit.rows
+        table = hit_table(images, ranked.units, level, ranked.scores, shown)
+    described = {
+        **query.asked,
+        "level": asked.level,
+        "k": asked.k,
+        "where": asked.where,
+        "not_same": list(asked.not_same),
+        "include_self": asked.include_self,
+        "encoder": images.encoder,
+    }
+    document = {"query": described, "path": ranked.path, "transform": None}
+    return table.replace_schema_metadata({b"phenoembed": json.dumps(document).encode()})
+
+
+def nearest_images(images: Images, query: Query, asked: Asked, passing: Integers | None) -> Ranked:
+    """The nearest single images to the query's embedding."""
+    rows = query.rows
+    vector = l2_normalise(query.vector) if query.vector is not None else unit_of(images, _present(rows)).embedding
+    allowed = np.zeros(len(images), np.bool_) if passing is not None else np.ones(len(images), np.bool_)
+    if passing is not None:
+        allowed[passing] = True
+    if rows is not None:
+        if not asked.include_self:
+            allowed &= ~np.isin(images.codes("compound"), np.unique(images.codes("compound")[rows]))
+        for column in asked.not_same:
+            allowed &= ~np.isin(images.codes(column), np.unique(images.codes(column)[rows]))
+    candidates = np.flatnonzero(allowed)
+    vectors = images.vectors if len(candidates) == len(images) else images.vectors[candidates]
+    norms = images.norms[candidates]
+    scores = np.divide(vectors @ vector, norms, out=np.zeros(len(candidates), np.float32), where=norms > 0)
+    best = top(scores, asked.k)
+    return Ranked(candidates[best], scores[best])
+
+
+def nearest_units(images: Images, level: Level, query: Unit, asked: Asked) -> Ranked:
+    """The nearest units of a level. With ``not_same`` the score is the mean cosine of the pairs of groups left."""
+    if asked.not_same and len(level):
+        scores, allowed = _paired(images, level, query, asked.not_same)
+    else:
+        scores, allowed = level.embeddings @ query.embedding, np.ones(len(level), np.bool_)
+    if len(query.rows) and not asked.include_self:
+        compounds = images.codes("compound")
+        allowed &= ~np.isin(compounds[level.units.rows[level.units.starts[:-1]]], np.unique(compounds[query.rows]))
+    candidates = np.flatnonzero(allowed)
+    best = candidates[top(scores[candidates], asked.k)]
+    return Ranked(best, scores[best])
+
+
+def top(scores: Floats, k: int) -> Integers:
+    """Places of the k highest scores, best first; equal scores in the order they stand in."""
+    if k < len(scores):
+        bound = np.partition(scores, len(scores) - k)[len(scores) - k]
+        places = np.flatnonzero(scores >= bound)
+    else:
+        places = np.arange(len(scores))
+    found: Integers = places[np.argsort(-scores[places], kind="stable")[:k]]
+    return found
+
+
+def _paired(images: Images, level: Level, query: Unit, not_same: Sequence[str]) -> tuple[Floats, Flags]:
+    """Mean cosine over the pairs of groups (query's, candidate's) that share none of the columns; which have any."""
+    cosines = query.parts @ level.parts.T  # (query's groups, candidates' groups)
+    apart = np.ones(cosines.shape, np.bool_)
+    part_of_row = np.repeat(np.arange(len(level.part_units)), level.part_units.counts())
+    for column in not_same:
+        codes = images.codes(column)
+        candidate_codes = codes[level.part_units.rows]
+        for i in range(len(query.parts)):
+            shared = np.isin(candidate_codes, np.unique(codes[query.part_units.of(i)]))
+            apart[i, np.unique(part_of_row[shared])] = False
+    sums = np.bincount(level.part_unit, (cosines * apart).sum(axis=0, dtype=np.float64), len(level))
+    pairs = np.bincount(level.part_unit, apart.sum(axis=0), len(level))
+    scores = np.divide(sums, pairs, out=np.zeros(len(level)), where=pairs > 0)
+    return scores.astype(np.float32), pairs > 0
+
+
+def _query_unit(images: Images, query: Query, passing: Integers | None, where: str | None) -> Unit:
+    if query.vector is not None:
+        return bare_unit(l2_normalise(query.vector))
+    rows = _present(query.rows)
+    within = rows if passing is None else np.intersect1d(rows, passing)
+    if not len(within):
+        # "moa = 'kinase'" asked of a compound of another mechanism speaks of the candidates alone
+        log.info("no image of %s passes where %r: the query is taken whole", _named(query.asked), where)
+        within = rows
+    return unit_of(images, within)
+
+
+def _check_not_same(images: Images, query: Query, asked: Asked) -> None:
+    for column in asked.not_same:
+        if column not in images.table.column_names:
+            raise StoreError(f"--not-same: no column '{column}'{closest(column, images.table.column_names)}")
+    if asked.not_same and query.rows is None:
+        raise StoreError("--not-same needs a query from the store: a bare vector has no plate, well or compound")
+
+
+def _present(rows: Integers | None) -> Integers:
+    assert rows is not None, "a query has rows or a vector"
+    return rows
+
+
+def _named(asked: dict[str, Any]) -> str:
+    return ", ".join(f"{name} '{value}'" for name, value in asked.items())

@@ -1,0 +1,75 @@
+"""SQL that reads the store's views and can reach nothing else: no file, no network, no extension, no setting."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from phenoembed_store.errors import QueryError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
+
+LOCKS = {
+    "enable_external_access": "false",
+    "python_enable_replacements": "false",  # or SQL could name the process's own variables
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+}
+
+
+def locked(tables: Mapping[str, Any]) -> "DuckDBPyConnection":
+    """An in-memory database that holds nothing but the tables (Arrow, scanned where they lie), its settings locked."""
+    import duckdb
+
+    connection = duckdb.connect(":memory:", config=dict(LOCKS))
+    for name, table in tables.items():
+        connection.register(name, table)
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def select(connection: "DuckDBPyConnection", query: str) -> "DuckDBPyRelation":
+    """The relation of one SELECT. Raises QueryError for anything else."""
+    import duckdb
+
+    with query_errors():
+        statements = connection.extract_statements(query)
+        if len(statements) != 1:
+            raise QueryError(f"one SELECT is wanted, not {len(statements)} statements")
+        if statements[0].type != duckdb.StatementType.SELECT:
+            kind = str(statements[0].type).rsplit(".", 1)[-1]
+            raise QueryError(f"only SELECT is allowed here, not {kind}: the store's SQL reads, it never writes")
+        relation = connection.sql(query)
+    if relation is None:
+        raise QueryError("the query has no result")
+    return relation
+
+
+@contextmanager
+def query_errors() -> Iterator[None]:
+    """Turn what DuckDB raises into one line with its hint."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.PermissionException:
+        raise QueryError(
+            "a query reads the store's views only: images, groups, annotations, predictions, "
+            "rejected; files and networks are out of reach"
+        ) from None
+    except duckdb.Error as error:
+        raise QueryError(one_line(str(error))) from None
+
+
+def one_line(message: str) -> str:
+    """DuckDB's message without its excerpt of the query, on one line."""
+    lines = [line.strip() for line in message.strip().splitlines()]
+    kept: list[str] = []
+    for line in lines:
+        if line.startswith("LINE "):
+            break
+        if line:
+            kept.append(line)
+    return re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", "; ".join(line.rstrip("!") for line in kept))

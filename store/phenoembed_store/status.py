@@ -1,0 +1,68 @@
+"""What a store holds: counts, encoders, indexes, bytes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phenoembed_store.encoders import EncoderInfo
+from phenoembed_store.tables import Scan
+
+if TYPE_CHECKING:
+    from phenoembed_store.store import Store
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images are counted once, however many encoders have embedded them."""
+
+    images: int
+    compounds: int
+    by_encoder: dict[str, int]
+
+
+def count_images(scan: Scan) -> Counts:
+    """Counts of the images table, without its embeddings."""
+    from phenoembed_store.schema import IMAGE_KEY
+
+    rows = scan.read([*IMAGE_KEY, "compound", "encoder"])
+    if not len(rows):
+        return Counts(0, 0, {})
+    by_encoder = rows.group_by("encoder").aggregate([([], "count_all")]).to_pylist()
+    images = len(rows) if len(by_encoder) == 1 else len(rows.group_by(list(IMAGE_KEY)).aggregate([]))
+    compounds = len(rows.column("compound").drop_null().unique())
+    return Counts(images, compounds, {row["encoder"]: row["count_all"] for row in by_encoder})
+
+
+def status(store: "Store") -> dict[str, Any]:
+    """The document that `phenoembed status --json` prints."""
+    counts = count_images(store._images.at())
+    encoders = store.encoders()
+    return {
+        "store": str(store.path),
+        "version": store.version,
+        "encoders": [_encoder(encoder, counts) for encoder in encoders],
+        "images": counts.images,
+        "groups": sum(len(store.groups(name)) for name in counts.by_encoder) if counts.by_encoder else 0,
+        "compounds": counts.compounds,
+        "rejected": len(store.rejected()),
+        "bytes": folder_bytes(store.path),
+        "indexes": [],
+    }
+
+
+def _encoder(encoder: EncoderInfo, counts: Counts) -> dict[str, Any]:
+    return {
+        "id": encoder.id,
+        "method": encoder.method,
+        "split": encoder.split,
+        "fold": encoder.fold,
+        "dim": encoder.dim,
+        "trained_at": encoder.trained_at,
+        "untrained": encoder.untrained,
+        "images": counts.by_encoder.get(encoder.id, 0),
+    }
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of every file below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

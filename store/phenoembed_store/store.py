@@ -1,0 +1,319 @@
+"""The store as everyone uses it: one folder, one object. Each method hands over to the file of its subject."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from phenoembed_store import annotations, encoders, groups, heads, posterior, status, writing
+from phenoembed_store.aggregate import Floats, Integers
+from phenoembed_store.encoders import EncoderInfo
+from phenoembed_store.errors import NotInStore, StoreError
+from phenoembed_store.heads import Head, HeadInfo
+from phenoembed_store.images import Images, load_images
+from phenoembed_store.levels import Level, build_level, check_level
+from phenoembed_store.queries import find_query
+from phenoembed_store.schema import GROUPS_SCHEMA, IMAGES_SCHEMA, PREDICTIONS_SCHEMA, REJECTED_SCHEMA
+from phenoembed_store.search import Asked, search
+from phenoembed_store.sql import locked, select
+from phenoembed_store.tables import Table
+from phenoembed_store.views import sql_views
+from phenoembed_store.writing import KEY, Written
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyRelation
+
+log = logging.getLogger("phenoembed")
+
+UNUSABLE = frozenset("[]^|#?\\")
+"""Characters in a path that the Delta library cannot take."""
+
+
+def open_store(path: str | Path, create: bool = False) -> "Store":
+    """Open the store in a folder. ``create``: make it where there is none. Raises NotInStore, StoreError."""
+    folder = Path(path)
+    bad = sorted(UNUSABLE & set(str(folder.resolve())))
+    if bad:
+        raise StoreError(f"a store cannot lie at '{folder}': its tables cannot be written under a '{bad[0]}'")
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"'{folder}' is a file; a store is a folder")
+    there = any((folder / name).is_dir() for name in ("images", "encoders", "rejected"))
+    if not there and not create:
+        raise NotInStore(f"no store at '{folder}'; run `phenoembed index PLATES`, or name another with --store")
+    if create:
+        (folder / "encoders").mkdir(parents=True, exist_ok=True)
+    return Store(folder)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """One encoder's images as last read, and the levels made from them."""
+
+    versions: tuple[int, int]
+    images: Images
+    levels: dict[str, Level] = field(default_factory=dict)
+
+
+class Store:
+    """An embedding database in one folder. Readers never wait; writers take turns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._images = Table(path / "images", IMAGES_SCHEMA)
+        self._rejected = Table(path / "rejected", REJECTED_SCHEMA)
+        self._groups = Table(path / "groups", GROUPS_SCHEMA)
+        self._annotations = Table(path / "annotations", annotations.ANNOTATIONS_SCHEMA)
+        self._predictions = Table(path / "predictions", PREDICTIONS_SCHEMA)
+        self._loaded: dict[str, _Loaded] = {}
+
+    def __repr__(self) -> str:
+        counts = status.count_images(self._images.at())
+        n_images, n_compounds, n_encoders = counts.images, counts.compounds, len(self.encoders())
+        return (
+            f"Store({n_images:,} image{'' if n_images == 1 else 's'}, "
+            f"{n_compounds:,} compound{'' if n_compounds == 1 else 's'}, "
+            f"{n_encoders} encoder{'' if n_encoders == 1 else 's'})"
+        )
+
+    @property
+    def version(self) -> int:
+        """The version of the images table; -1 before anything was written."""
+        return self._images.version()
+
+    # Writing
+
+    def write_images(self, accepted: pa.Table | None = None, rejected: pa.Table | None = None) -> Written:
+        """Append new images and update changed ones; keep what was rejected, and why.
+
+        accepted: IMAGES_SCHEMA's columns (one encoder), annotations behind them; rejected: REJECTED_SCHEMA's.
+        Writing the same rows again changes nothing. A key accepted leaves ``rejected``, a key rejected leaves
+        ``images``. Raises StoreError for rows that do not fit the table.
+        """
+        done = Written()
+        with self._writing():
+            if accepted is not None and len(accepted):
+                done = writing.write_accepted(self._images, self._rejected, accepted)
+            if rejected is not None and len(rejected):
+                done = replace(done, rejected=writing.write_rejected(self._images, self._rejected, rejected).rejected)
+        return done
+
+    def update_metadata(self, rows: pa.Table, encoder: str) -> int:
+        """Rewrite the metadata of images whose file did not change; their embeddings stay. How many had changed.
+
+        rows: SCREEN_SCHEMA's columns, annotations behind them; images that are not in the store are passed over.
+        """
+        with self._writing():
+            return writing.update_metadata(self._images, rows, encoder) if len(rows) else 0
+
+    def delete_images(self, where: str) -> int:
+        """Delete the images (of every encoder) for which the expression is true. How many there were."""
+        with self._writing():
+            deleted = 0
+            for encoder in self._encoders_with_images():
+                images = self._images_of(encoder)
+                rows = images.matching(where)
+                if rows is not None:
+                    deleted += writing.remove_keys(self._images, images.rows.select(list(KEY)).take(pa.array(rows)))
+        return deleted
+
+    def annotate(self, source: pa.Table | str | Path, on: str = "compound") -> dict[str, Any]:
+        """Join a table of annotations to the images: its rows replace those of the same key.
+
+        on: compound | inchikey | plate,well | compound,concentration_um. Returns what was matched:
+        ``matched`` and ``unmatched`` keys of the table, and how many of the store's have no annotation.
+        """
+        table = annotations.read_annotations(Path(source) if isinstance(source, str) else source, on)
+        with self._writing():
+            merged = annotations.merge_annotations(self._annotations.at().read(), table, on)
+            self._annotations.replace(merged)
+        return annotations.match_report(table, self._described(annotations.KEYS[on]), on)
+
+    def write_predictions(self, rows: pa.Table) -> None:
+        """Keep a probe's predictions (PREDICTIONS_SCHEMA), in the place of earlier ones of the same fold."""
+        rows = rows.select(PREDICTIONS_SCHEMA.names).cast(PREDICTIONS_SCHEMA)
+        with self._writing():
+            for fold in rows.group_by(list(_FOLD)).aggregate([]).to_pylist():
+                import pyarrow.compute as pc
+
+                mask = np.ones(len(rows), np.bool_)
+                for name in _FOLD:
+                    mask &= pc.equal(rows.column(name), fold[name]).to_numpy()
+                where = " AND ".join(f"{name} = {_literal(fold[name])}" for name in _FOLD)
+                self._predictions.replace(rows.filter(pa.array(mask)), where)
+
+    # What the store holds
+
+    def known_images(self, encoder: str) -> pa.Table:
+        """Everything that is stored of one encoder's images but their embeddings."""
+        scan = self._images.at()
+        return scan.read([name for name in scan.schema.names if name != "embedding"], '"encoder" = $p0', [encoder])
+
+    def rejected(self) -> pa.Table:
+        """The images that could not be indexed, and why."""
+        return self._rejected.at().read()
+
+    def predictions(self) -> pa.Table:
+        """The predictions that probes wrote."""
+        return self._predictions.at().read()
+
+    def encoders(self) -> list[EncoderInfo]:
+        """The encoders of this store, oldest first."""
+        scan = self._images.at()
+        dims = {name: writing.stored_dim(scan, name) or 0 for name in self._encoders_with_images()}
+        return encoders.read_encoders(self.path / "encoders", dims)
+
+    def default_encoder(self) -> str:
+        """The last trained encoder. Raises NotInStore where there is none."""
+        return encoders.default_encoder(self.encoders())
+
+    def resolve_encoder(self, prefix: str | None) -> str:
+        """The encoder whose id starts with ``prefix``; the default one for None."""
+        return self.default_encoder() if prefix is None else encoders.resolve_encoder(self.encoders(), prefix)
+
+    def status(self) -> dict[str, Any]:
+        """What the store holds, as the document that ``phenoembed status --json`` prints."""
+        return status.status(self)
+
+    # Asking
+
+    def search(
+        self,
+        *,
+        compound: str | None = None,
+        well: str | None = None,
+        group: str | None = None,
+        vector: npt.ArrayLike | None = None,
+        level: str = "compound",
+        k: int = 10,
+        where: str | None = None,
+        not_same: Sequence[str] = (),
+        include_self: bool = False,
+        encoder: str | None = None,
+        exact: bool = False,
+    ) -> pa.Table:
+        """The k nearest neighbours of a compound, a well (``PLATE:WELL``), a group or a vector, best first.
+
+        level: image | group | treatment | compound. where: SQL over an image's columns; above image level, query and
+        candidates are aggregated again from the images that pass. not_same: columns that a neighbour must not share
+        with the query; above image level, pairs of groups that share one are left out. The query's own images and
+        compound are no hits, unless ``include_self``. Always min(k, matches) hits.
+        Columns: rank, the level's keys, score (cosine), n_images, p_value, q_value, annotations, same_plate; the
+        schema's metadata ``phenoembed`` says how it was found. Raises NotInStore, QueryError, StoreError.
+        """
+        check_level(level)
+        columns = (not_same,) if isinstance(not_same, str) else tuple(not_same)
+        asked = Asked(level, k, where, columns, include_self, exact)
+        images = self._images_of(encoder)
+        query = find_query(images, compound, well, group, vector)
+        return search(images, query, asked, self._level(images, level) if level != "image" and not where else None)
+
+    def sql(self, query: str) -> "DuckDBPyRelation":
+        """One SELECT over the views images, groups, annotations, predictions and rejected, as a DuckDB relation.
+
+        It reads these views and nothing else. Raises QueryError.
+        """
+        return select(locked(sql_views(self)), query)
+
+    def vectors(
+        self, where: str | None = None, *, encoder: str | None = None, columns: Sequence[str] | None = None
+    ) -> tuple[pa.Table, Floats]:
+        """Rows (every column but the embedding, or ``columns``) and their embeddings (n, dim), sorted by image key."""
+        images = self._images_of(encoder)
+        table = images.table if columns is None else images.table.select(list(columns))
+        rows = images.matching(where)
+        return (table, images.vectors) if rows is None else (table.take(pa.array(rows)), images.vectors[rows])
+
+    def groups(self, encoder: str | None = None) -> pa.Table:
+        """One encoder's groups with their embeddings (GROUPS_SCHEMA), made anew where the images have changed."""
+        images = self._images_of(encoder)
+        scan = self._groups.at()
+        if groups.made_from(scan).get(images.encoder) != images.version:
+            with self._writing():
+                versions = groups.made_from(self._groups.at())
+                if versions.get(images.encoder) != images.version:
+                    log.info("making the groups of encoder %s for version %d", images.encoder, images.version)
+                    groups.write_groups(self._groups, images, versions)
+            scan = self._groups.at()
+        rows = scan.read(where='"encoder" = $p0', parameters=[images.encoder])
+        return rows.sort_by("group_id")
+
+    def refresh(self, encoder: str | None = None) -> None:
+        """Make everything that is derived from the images current."""
+        self.groups(encoder)
+
+    # Heads
+
+    def save_head(self, head: Head) -> str:
+        """Keep a head; its id, a hash of its content."""
+        return heads.save_head(self.path / "heads", head)
+
+    def heads(self) -> list[HeadInfo]:
+        """Every head of the store, oldest first."""
+        return heads.list_heads(self.path / "heads")
+
+    def head(self, task_or_id: str, encoder: str | None = None) -> Head:
+        """The newest head of a task, or the one whose id starts so. Raises NotInStore."""
+        return heads.load_head(self.path / "heads", task_or_id, self.resolve_encoder(encoder) if encoder else None)
+
+    def posterior(self, head: Head | str, where: str | None = None, by: Sequence[str] | None = None) -> pa.Table:
+        """Class probabilities of a group of images, from stored embeddings alone.
+
+        All images that pass ``where`` are one group; with ``by``, those that agree in these columns are.
+        Columns: ``by``, n_images, predicted, p_predicted, classes, probabilities (two lists in the head's order).
+        Raises NotInStore where no image passes.
+        """
+        head = self.head(head) if isinstance(head, str) else head
+        images = self._images_of(str(head.config["encoder"]) if "encoder" in head.config else None)
+        passing = images.matching(where)
+        rows: Integers = np.arange(len(images)) if passing is None else passing
+        if not len(rows):
+            raise NotInStore(f"no image passes where {where!r}")
+        return posterior.posterior_table(head, images, rows, (by,) if isinstance(by, str) else tuple(by or ()))
+
+    # Within
+
+    def _images_of(self, encoder: str | None) -> Images:
+        name = self.resolve_encoder(encoder)
+        versions = (self._images.version(), self._annotations.version())
+        held = self._loaded.get(name)
+        if held is None or held.versions != versions:
+            images = load_images(self._images.at(), name, self._annotations.at().read())
+            held = self._loaded[name] = _Loaded(versions, images)
+        return held.images
+
+    def _level(self, images: Images, level: str) -> Level:
+        kept = self._loaded[images.encoder].levels
+        if level not in kept:
+            kept[level] = build_level(images, level)
+        return kept[level]
+
+    def _encoders_with_images(self) -> list[str]:
+        return sorted(set(self._images.at().read(["encoder"]).column("encoder").unique().to_pylist()))
+
+    def _described(self, columns: Sequence[str]) -> pa.Table:
+        """These columns of every image, as annotated; empty where the store does not have them."""
+        tables = [self._images_of(name).table for name in self._encoders_with_images()]
+        there = [table.select(list(columns)) for table in tables if set(columns) <= set(table.column_names)]
+        return pa.concat_tables(there) if there else pa.table({name: pa.array([], pa.string()) for name in columns})
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Writers take turns; a writer that dies frees its turn."""
+        from filelock import FileLock
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path / ".lock"):
+            yield
+
+
+_FOLD = ("task", "split", "fold", "features", "encoder")
+
+
+def _literal(value: Any) -> str:
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
