@@ -52,9 +52,7 @@ def sources_of(screen: Screen) -> list[Source]:
     paths = screen.table.column("path").to_pylist()
     stacked = STACK_COLUMN in screen.table.column_names
     stacks = screen.table.column(STACK_COLUMN).to_pylist() if stacked else [None] * len(paths)
-    return [
-        tuple(screen.root / plane for plane in stack or (path,)) for path, stack in zip(paths, stacks, strict=True)
-    ]
+    return [tuple(screen.root / plane for plane in stack or (path,)) for path, stack in zip(paths, stacks, strict=True)]
 
 
 def open_cache(
@@ -87,7 +85,9 @@ def open_cache(
     _fill(pixels, sources, size, shape, state, state_file, progress, threads)
     rejected = {int(row): reason for row, reason in state["rejected"].items()}
     if len(rejected) == len(sources):
-        raise TrainingError(f"none of the {len(sources):,} images can be used; the first: {sources[0][0]}: {rejected[0]}")
+        raise TrainingError(
+            f"none of the {len(sources):,} images can be used; the first: {sources[0][0]}: {rejected[0]}"
+        )
     return PixelCache(open_memmap(place / "pixels.npy", mode="r"), rejected, shape)
 
 

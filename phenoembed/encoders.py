@@ -106,7 +106,8 @@ def _read(store: Path, identifier: str) -> tuple[dict[str, Any], dict[str, Tenso
 
 def _load(module: nn.Module, weights: dict[str, Tensor], prefix: str, identifier: str) -> None:
     try:
-        module.load_state_dict({name.removeprefix(prefix): value for name, value in weights.items()
-                                if name.startswith(prefix)})
+        module.load_state_dict(
+            {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        )
     except RuntimeError as error:
         raise StoreError(f"encoder {identifier} does not fit this version of phenoembed: {error}") from error

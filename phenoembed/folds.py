@@ -58,7 +58,9 @@ class Fold:
 
     def __repr__(self) -> str:
         known = f", {len(self.known_wells)} in known wells" if self.known_wells else ""
-        return f"Fold({self.split} {self.index + 1}/{self.n_folds}: {len(self.train)} train, {len(self.test)} test{known})"
+        return (
+            f"Fold({self.split} {self.index + 1}/{self.n_folds}: {len(self.train)} train, {len(self.test)} test{known})"
+        )
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,12 @@ def _columns(groups: pa.Table) -> _Groups:
         for place, number, role in zip(replicate, column("set"), column("role"), strict=True)
     ]
     moa = column("moa") if "moa" in table.column_names else [""] * table.num_rows
-    return _Groups(*(np.array(values, dtype=object) for values in
-                     (column("group_id"), column("compound"), replicate, control_set, moa)))
+    return _Groups(
+        *(
+            np.array(values, dtype=object)
+            for values in (column("group_id"), column("compound"), replicate, control_set, moa)
+        )
+    )
 
 
 def _count_folds(columns: _Groups, split: Split) -> int:
@@ -122,13 +128,17 @@ def _count_folds(columns: _Groups, split: Split) -> int:
     if split == "replicate":
         n = len(set(columns.replicate))
         if n < 2:
-            raise TrainingError("the replicate split needs two replicates or more; this screen has one (try --split field)")
+            raise TrainingError(
+                "the replicate split needs two replicates or more; this screen has one (try --split field)"
+            )
         return n
     names, counts = np.unique(columns.compound[treated].astype(str), return_counts=True)
     if split == "field":
         n = min(N_FOLDS, int(counts.min(initial=N_FOLDS)))
         if n < 2:
-            raise TrainingError(f"the field split needs two groups of every compound; {names[counts.argmin()]!r} has one")
+            raise TrainingError(
+                f"the field split needs two groups of every compound; {names[counts.argmin()]!r} has one"
+            )
         return n
     n = min(N_FOLDS, len(names))
     if n < 2:
@@ -152,7 +162,7 @@ def _replicate_fold(columns: _Groups, index: int, n_folds: int, seed: int) -> Fo
 def _stratified(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """Fold number of each row, (n,) int; rows of one label are dealt out as evenly as their number allows.
 
-    Labels with fewer rows than folds get number -1 for none: they are dealt out too, to as many folds as they have rows.
+    A label with fewer rows than folds is dealt out too, to as many folds as it has rows.
     """
     numbers = np.empty(len(labels), dtype=int)
     names, counts = np.unique(labels.astype(str), return_counts=True)
@@ -170,7 +180,7 @@ def _stratified(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
 
 
 def _compound_fold_numbers(columns: _Groups, n_folds: int, seed: int) -> np.ndarray:
-    """Fold number of each group, (n,) int: compounds are dealt out within each mechanism, control sets by themselves."""
+    """Fold number of each group, (n,) int: compounds dealt out within each mechanism, control sets apart."""
     units: dict[str, set[str]] = defaultdict(set)  # mechanism -> compounds (or control sets)
     unit_of = np.where(columns.control_set == "", columns.compound, columns.control_set)
     for unit, moa, control_set in zip(unit_of, columns.moa, columns.control_set, strict=True):

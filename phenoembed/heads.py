@@ -47,12 +47,11 @@ def fit_head(
     settings = settings or FitSettings()
     torch.manual_seed(settings.seed)
     rows = np.concatenate([groups.rows[place] for place in places])
-    mean, sd = features[rows].mean(axis=0), features[rows].std(axis=0) + 1e-6
-    standard = torch.from_numpy((features - mean) / sd)
+    mean = torch.from_numpy(features[rows].mean(axis=0))
+    sd = torch.from_numpy(features[rows].std(axis=0)) + 1e-6
+    standard = (torch.from_numpy(features) - mean) / sd
     head = build_method(method, n_classes, features.shape[1])
-    optimizer = torch.optim.AdamW(
-        head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     n_batches = max(1, -(-len(places) // settings.batch_groups))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * n_batches)
     rng = np.random.default_rng(settings.seed)
@@ -68,7 +67,7 @@ def fit_head(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    _absorb_standardisation(head.classifier, torch.from_numpy(mean), torch.from_numpy(sd))
+    _absorb_standardisation(head.classifier, mean, sd)
     return head.eval()
 
 
@@ -90,9 +89,13 @@ def to_store_head(task: str, classes: tuple[str, ...], head: GroupClassifier, co
     assert norm.running_mean is not None
     with torch.no_grad():
         gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-        w1 = first.weight.double() * gain[:, None]
-        b1 = (first.bias.double() - norm.running_mean.double()) * gain + norm.bias.double()
-    w1, b1, w2, b2 = (value.detach().cpu().numpy().astype(np.float32) for value in (w1, b1, last.weight, last.bias))
+        layers = (
+            first.weight.double() * gain[:, None],
+            (first.bias.double() - norm.running_mean.double()) * gain + norm.bias.double(),
+            last.weight,
+            last.bias,
+        )
+        w1, b1, w2, b2 = (layer.cpu().numpy().astype(np.float32) for layer in layers)
     return Head(task, classes, w1, b1, w2, b2, config)
 
 

@@ -20,15 +20,10 @@ from phenoembed.augment import Augmentation
 from phenoembed.batches import Batch, GroupBatches
 from phenoembed.methods import GroupClassifier
 from phenoembed.model import Encoder, to_network
+from phenoembed.progress import Progress
 from phenoembed.schedule import warm_restarts
 
 log = logging.getLogger("phenoembed")
-
-
-class Progress(Protocol):
-    """Told how far a piece of long work has come."""
-
-    def __call__(self, done: int, total: int, /) -> None: ...
 
 
 class LoopSettings(Protocol):
@@ -60,7 +55,7 @@ class GroupTraining(LightningModule):
         scale: float,
     ) -> None:
         super().__init__()
-        self.encoder, self.head = encoder.to(memory_format=torch.channels_last), head  # type: ignore[call-overload]
+        self.encoder, self.head = encoder.to(memory_format=torch.channels_last), head
         self.batches, self.settings = batches, settings
         self.mean, self.sd, self.scale = mean, sd, scale
 
@@ -168,7 +163,8 @@ def run_loop(
 def _how_to_go_on(trainer: Trainer, settings: LoopSettings, checkpoint: Path) -> str:
     if not checkpoint.exists():
         return "interrupted in the first epoch: nothing to keep yet"
-    return f"interrupted; {trainer.current_epoch} of {settings.epochs} epochs are saved: the same command with --resume goes on"
+    saved = f"{trainer.current_epoch} of {settings.epochs} epochs are saved"
+    return f"interrupted; {saved}: the same command with --resume goes on"
 
 
 @contextmanager

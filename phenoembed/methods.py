@@ -24,7 +24,10 @@ class Members(NamedTuple):
 
 
 class GroupClassifier(nn.Module):
-    """The contract: scores of groups from features of images. ``additive``: a group's score is a sum over its images."""
+    """The contract: scores of groups from features of images.
+
+    ``additive``: a group's score is a sum over its images.
+    """
 
     additive: bool
 
@@ -52,7 +55,9 @@ class Product(GroupClassifier):
 
 def segment_sum(values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
     """(rows, columns) summed within segments -> (n_segments, columns)."""
-    return torch.zeros(n_segments, values.shape[1], dtype=values.dtype, device=values.device).index_add_(0, segment, values)
+    return torch.zeros(n_segments, values.shape[1], dtype=values.dtype, device=values.device).index_add_(
+        0, segment, values
+    )
 
 
 METHODS: dict[str, type[GroupClassifier]] = {"product": Product}

@@ -43,6 +43,6 @@ def pick_device() -> torch.device:
 
 
 def to_network(pixels: Tensor, mean: float, sd: float, scale: float) -> Tensor:
-    """Stored pixels (images, height, width) of any type -> z-scored (images, 1, height, width) float32, channels last."""
+    """Stored pixels (images, height, width) -> z-scored (images, 1, height, width) float32, channels last."""
     scaled = pixels.to(torch.float32).mul_(scale / sd).sub_(mean / sd)
     return scaled.unsqueeze(1).contiguous(memory_format=torch.channels_last)

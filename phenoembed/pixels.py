@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,9 @@ def _check_whole(file: tifffile.TiffFile, n_bytes: int) -> None:
     for page in file.pages:
         ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
         if not ends or max(ends) > n_bytes or 0 in page.databytecounts:
-            raise ImageError(f"truncated: {max(ends, default=0):,} bytes of pixels are announced, the file has {n_bytes:,}")
+            raise ImageError(
+                f"truncated: {max(ends, default=0):,} bytes of pixels are announced, the file has {n_bytes:,}"
+            )
 
 
 def _decode_other(data: bytes) -> Pixels:
@@ -162,5 +164,5 @@ def intensity_statistics(pixels: Pixels) -> dict[str, float]:
     sd = float(np.sqrt(share @ centred**2))
     standard = centred / sd if sd else centred
     percentiles = values[np.searchsorted(np.cumsum(share), np.array([0.01, 0.25, 0.75, 0.99]) - 1e-12)]
-    figures: Iterable[float] = (mean, sd, float(share @ standard**3), float(share @ standard**4), *map(float, percentiles))
-    return dict(zip(INTENSITY_STATISTICS, figures, strict=True))
+    figures = (mean, sd, share @ standard**3, share @ standard**4, *percentiles)
+    return dict(zip(INTENSITY_STATISTICS, map(float, figures), strict=True))

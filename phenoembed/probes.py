@@ -4,7 +4,7 @@ Features come from the store with one query a fold; no image is opened. Beside t
 same folds: an untrained encoder, and logistic regression on eight intensity statistics.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,17 +14,17 @@ import torch
 from numpy.typing import NDArray
 
 from phenoembed.baselines import intensity_scores
+from phenoembed.batches import members_of
 from phenoembed.encoders import load_fold
 from phenoembed.folds import SPLITS, TEST_NAMES, Fold, Split
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import Features, fit_head, to_store_head
 from phenoembed.methods import GroupClassifier
 from phenoembed.metrics import binary_metrics, majority_share, mean_and_sd, multiclass_metrics, rank_of_label
-from phenoembed.batches import members_of
 from phenoembed.tasks import TASKS, Task, with_two_compounds
 from phenoembed_store import Store
 from phenoembed_store.errors import NotInStore, TrainingError
-from phenoembed_store.schema import INTENSITY_STATISTICS, PREDICTIONS_SCHEMA
+from phenoembed_store.schema import IMAGE_KEY, INTENSITY_STATISTICS, PREDICTIONS_SCHEMA
 
 KNOWN_WELLS = "known wells"
 FEATURES = ("encoder", "untrained", "intensity")
@@ -109,7 +109,7 @@ class _Fold:
     """One encoder of the family and the fold it was trained on."""
 
     encoder: str
-    config: dict[str, Any]
+    config: Mapping[str, Any]
     fold: Fold
 
 
@@ -181,7 +181,9 @@ def _family(store: Store, encoder: str | None) -> tuple[list[_Fold], list[str]]:
         if store.known_images(name).num_rows:
             folds.append(_Fold(name, known[name], load_fold(store.path, name)))
         else:
-            notes.append(f"{split} fold {number}: encoder {name} has no images yet: phenoembed index PLATES --encoder {name}")
+            notes.append(
+                f"{split} fold {number}: encoder {name} has no images yet: phenoembed index PLATES --encoder {name}"
+            )
     if not folds:
         raise NotInStore("; ".join(notes))
     return folds, notes
@@ -196,17 +198,28 @@ def _probe_fold(
         return [], [], [f"{fold.fold.split} split: too few groups with a label for task {task.name}"]
     head, _ = _fit(setting, features)
     stored = store.save_head(
-        to_store_head(task.name, setting.classes, head, {
-            "encoder": fold.encoder, "method": fold.config["method"], "split": fold.fold.split,
-            "fold": fold.fold.index, "temperature": 1.0, "where": where,
-        })
+        to_store_head(
+            task.name,
+            setting.classes,
+            head,
+            {
+                "encoder": fold.encoder,
+                "method": fold.config["method"],
+                "split": fold.fold.split,
+                "fold": fold.fold.index,
+                "temperature": 1.0,
+                "where": where,
+            },
+        )
     )
     tested, predictions = [], []
     for name, scorer in _scorers(store, setting, features, table, head, where):
         for test, places in setting.tests.items():
             scores = scorer(places)
             tested.append(_judge(setting, test, name, scores, places))
-            predictions.append(_prediction_rows(setting, test, name, scores, places, stored if name == "encoder" else None))
+            predictions.append(
+                _prediction_rows(setting, test, name, scores, places, stored if name == "encoder" else None)
+            )
     if task.name == "moa":
         tested += _compound_head(setting, features)
     return tested, predictions, setting.notes
@@ -239,16 +252,18 @@ def _labelled(places: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _fit(setting: _Setting, features: Features) -> tuple[GroupClassifier, Callable[[np.ndarray], NDArray[np.floating]]]:
     head = fit_head(
-        features, setting.groups, setting.train, setting.numbers(setting.train), len(setting.classes),
+        features,
+        setting.groups,
+        setting.train,
+        setting.numbers(setting.train),
+        len(setting.classes),
         setting.fold.config["method"],
     )
     return head, lambda places: head_scores(head, features, setting.groups, places)
 
 
 @torch.inference_mode()
-def head_scores(
-    head: GroupClassifier, features: Features, groups: Groups, places: np.ndarray
-) -> NDArray[np.floating]:
+def head_scores(head: GroupClassifier, features: Features, groups: Groups, places: np.ndarray) -> NDArray[np.floating]:
     """(groups at ``places``, classes) scores of a fitted head on frozen features."""
     rows = np.concatenate([groups.rows[place] for place in places])
     scores: NDArray[np.floating] = head(torch.from_numpy(features[rows]), members_of(groups, places)).numpy()
@@ -263,8 +278,11 @@ def _scorers(
     statistics = np.column_stack([table.column(name).to_numpy() for name in INTENSITY_STATISTICS])
     if np.isfinite(statistics).all():
         labels = setting.numbers(setting.train)
-        yield "intensity", lambda places: intensity_scores(
-            statistics, setting.groups, setting.train, labels, places, len(setting.classes)
+        yield (
+            "intensity",
+            lambda places: intensity_scores(
+                statistics, setting.groups, setting.train, labels, places, len(setting.classes)
+            ),
         )
     else:
         setting.notes.append("intensity statistics are missing: index the images again")
@@ -275,7 +293,9 @@ def _scorers(
             _, score = _fit(setting, raw)
             yield "untrained", score
             return
-    setting.notes.append("the untrained encoder's embeddings are missing: phenoembed index PLATES (without --no-baseline)")
+    setting.notes.append(
+        "the untrained encoder's embeddings are missing: phenoembed index PLATES (without --no-baseline)"
+    )
 
 
 def _align(store: Store, encoder: str, table: pa.Table, where: str | None) -> Features | None:
@@ -287,14 +307,10 @@ def _align(store: Store, encoder: str, table: pa.Table, where: str | None) -> Fe
 
 
 def _keys(table: pa.Table) -> list[tuple[Any, ...]]:
-    from phenoembed_store.schema import IMAGE_KEY
-
     return list(zip(*(table.column(name).to_pylist() for name in IMAGE_KEY), strict=True))
 
 
-def _judge(
-    setting: _Setting, test: str, features: str, scores: NDArray[np.floating], places: np.ndarray
-) -> Tested:
+def _judge(setting: _Setting, test: str, features: str, scores: NDArray[np.floating], places: np.ndarray) -> Tested:
     labels = setting.numbers(places)
     if setting.task.binary_positive is not None and len(setting.classes) == 2:
         positive = setting.classes.index(setting.task.binary_positive)
@@ -310,7 +326,9 @@ def _compound_head(setting: _Setting, features: Features) -> list[Tested]:
     """The paper's comparison (Section 5.5): the same groups, classified into compounds instead of mechanisms."""
     if setting.fold.fold.split == "compound":
         return []  # a compound held out cannot be a class
-    compounds = np.where(setting.labels != None, setting.groups.compounds, None)  # noqa: E711 - elementwise
+    labelled = np.array([label is not None for label in setting.labels])
+    compounds: np.ndarray = setting.groups.compounds.copy()
+    compounds[~labelled] = None
     classes = tuple(sorted(set(compounds[setting.train])))
     tests = {
         name: np.array([place for place in places if compounds[place] in set(classes)], dtype=int)
@@ -318,7 +336,9 @@ def _compound_head(setting: _Setting, features: Features) -> list[Tested]:
     }
     other = _Setting(TASKS["compound"], setting.fold, setting.groups, compounds, classes, setting.train, tests)
     _, score = _fit(other, features)
-    return [_judge(other, name, "compound head", score(places), places) for name, places in tests.items() if len(places)]
+    return [
+        _judge(other, name, "compound head", score(places), places) for name, places in tests.items() if len(places)
+    ]
 
 
 def _prediction_rows(
@@ -349,7 +369,9 @@ def _prediction_rows(
         "top_classes": names[order].tolist(),
         "top_probabilities": np.take_along_axis(probability, order, axis=1).tolist(),
     }
-    return pa.table({name: pa.array(rows[name], PREDICTIONS_SCHEMA.field(name).type) for name in PREDICTIONS_SCHEMA.names})
+    return pa.table(
+        {name: pa.array(rows[name], PREDICTIONS_SCHEMA.field(name).type) for name in PREDICTIONS_SCHEMA.names}
+    )
 
 
 def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -360,4 +382,6 @@ def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _not_trained(split: str) -> str:
-    return f"no encoder of the {split} split is trained and indexed: phenoembed train PLATES --split {split}, then index"
+    return (
+        f"no encoder of the {split} split is trained and indexed: phenoembed train PLATES --split {split}, then index"
+    )

@@ -17,19 +17,26 @@ class Task:
     binary_positive: str | None = None  # the positive class of a two-class task
 
 
+def _of_treated(groups: Groups, values: list[str | None]) -> np.ndarray:
+    """(groups,) these values for treated groups, None for controls and where the value is empty."""
+    return np.array(
+        [value or None if role == "treated" else None for value, role in zip(values, groups.roles, strict=True)],
+        dtype=object,
+    )
+
+
 def _compound(groups: Groups) -> np.ndarray:
-    return np.where(groups.roles == "treated", groups.compounds, None)
+    return _of_treated(groups, groups.compounds.tolist())
 
 
 def _moa(groups: Groups) -> np.ndarray:
-    moa = np.array(groups.table.column("moa").to_pylist(), dtype=object) if "moa" in groups.table.column_names else None
-    if moa is None:
-        return np.full(len(groups.rows), None, dtype=object)
-    return np.where((groups.roles == "treated") & np.array([bool(value) for value in moa]), moa, None)
+    known = "moa" in groups.table.column_names
+    return _of_treated(groups, groups.table.column("moa").to_pylist() if known else [None] * len(groups.rows))
 
 
 def _treatment(groups: Groups) -> np.ndarray:
-    return groups.roles.copy()
+    labels: np.ndarray = groups.roles.copy()
+    return labels
 
 
 TASKS: dict[str, Task] = {
@@ -40,8 +47,6 @@ TASKS: dict[str, Task] = {
 
 
 def with_two_compounds(labels: np.ndarray, compounds: np.ndarray) -> np.ndarray:
-    """Labels of classes that hold two compounds or more; the others become None (they cannot be held out and learned)."""
-    kept = {
-        label for label in set(labels) - {None} if len(set(compounds[labels == label])) > 1
-    }
+    """Labels of classes with two compounds or more; the others become None: they cannot be held out and learned."""
+    kept = {label for label in set(labels) - {None} if len(set(compounds[labels == label])) > 1}
     return np.array([label if label in kept else None for label in labels], dtype=object)

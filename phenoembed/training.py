@@ -7,7 +7,6 @@ from (seed, epoch) alone, and a checkpoint is written after each: a resumed trai
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +22,11 @@ from phenoembed.encoders import save_encoder
 from phenoembed.folds import SPLITS, Fold, Split, count_folds, make_fold
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import save_own_head
-from phenoembed.loop import Progress, run_loop
+from phenoembed.loop import run_loop
 from phenoembed.methods import GroupClassifier, build_method
 from phenoembed.metrics import multiclass_metrics
 from phenoembed.model import EMBEDDING_DIM, Encoder, pick_device, to_network
+from phenoembed.progress import Progress, Stage, silent
 from phenoembed.screen import Screen
 from phenoembed_store.errors import TrainingError
 
@@ -104,23 +104,25 @@ def train(
     store: Path,
     settings: Settings,
     *,
-    resume: bool = False,
-    progress: Callable[[str], Progress] | None = None,
+    resume: bool | None = False,
+    stage: Stage = silent,
 ) -> Trained:
     """Train one encoder on one fold of ``screen`` and put it, with its own head, into ``store``.
 
-    ``progress(stage)`` gives a callback ``(done, total)`` for the stages "reading" (images) and "training" (batches).
-    ``resume`` goes on with an interrupted training of the same screen and settings.
+    ``stage`` is entered for "reading" (images) and "training" (batches). ``resume`` goes on with an interrupted
+    training of the same screen and settings; None does so where there is one, and starts anew otherwise.
     Raises TrainingError where the screen or settings do not allow it; KeyboardInterrupt, after saving, on Ctrl-C.
     """
     settings.check()
-    told = progress or (lambda _stage: lambda _done, _total: None)
-    prepared = _prepare(screen, store, settings, told("reading"))
+    with stage("reading") as progress:
+        prepared = _prepare(screen, store, settings, progress)
     run = store / "runs" / _run_name(screen, settings)
     checkpoint = run / "last.ckpt"
     if resume and not checkpoint.exists():
-        raise TrainingError(f"nothing to resume in {store / 'runs'}: no interrupted training of this screen and these settings")
-    if not resume:
+        raise TrainingError(
+            f"nothing to resume in {store / 'runs'}: no interrupted training of this screen and these settings"
+        )
+    if resume is False:
         shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True, exist_ok=True)
 
@@ -129,9 +131,10 @@ def train(
     head = build_method(settings.method, len(prepared.classes), EMBEDDING_DIM)
     untrained = save_encoder(store, encoder, None, _config(screen, settings, prepared, untrained=True), None)
     batches = _batches(prepared, settings, prepared.fold.train, shuffle_seed=settings.seed)
-    images_per_second = run_loop(
-        encoder, head, batches, settings, prepared.mean, prepared.sd, prepared.cache.scale, checkpoint, told("training")
-    )
+    with stage("training") as progress:
+        images_per_second = run_loop(
+            encoder, head, batches, settings, prepared.mean, prepared.sd, prepared.cache.scale, checkpoint, progress
+        )
     encoder.eval()
     head.eval()
     test = _evaluate(encoder, head, prepared, settings, prepared.fold.test if settings.split != "compound" else ())
@@ -157,7 +160,7 @@ def train_folds(
     folds: str,
     *,
     resume: bool = False,
-    progress: Callable[[str], Progress] | None = None,
+    stage: Stage = silent,
 ) -> list[Trained]:
     """Train fold number ``folds``, or one encoder for each fold where it is "all".
 
@@ -166,28 +169,31 @@ def train_folds(
     if folds != "all" and not folds.isdigit():
         raise TrainingError(f"fold {folds!r} is neither a number from 0 nor 'all'")
     if folds != "all":
-        return [train(screen, store, replace(settings, fold=int(folds)), resume=resume, progress=progress)]
+        return [train(screen, store, replace(settings, fold=int(folds)), resume=resume, stage=stage)]
     settings.check()
     n_folds = count_folds(group_images(screen.table).table, settings.split)
-    done = _trained_folds(store, _family(screen, settings), settings.split) if resume else set()
     trained = []
     for number in range(n_folds):
-        if number not in done:
-            one = replace(settings, fold=number)
-            begun = resume and (store / "runs" / _run_name(screen, one) / "last.ckpt").exists()
-            trained.append(train(screen, store, one, resume=begun, progress=progress))
+        one = replace(settings, fold=number)
+        if not (resume and find_trained(store, screen, one)):
+            trained.append(train(screen, store, one, resume=None if resume else False, stage=stage))
     if not trained:
-        raise TrainingError(f"all {n_folds} folds of the {settings.split} split are trained already with these settings")
+        raise TrainingError(
+            f"all {n_folds} folds of the {settings.split} split are trained already with these settings"
+        )
     return trained
 
 
-def _trained_folds(store: Path, family: str, split: str) -> set[int]:
+def find_trained(store: Path, screen: Screen, settings: Settings) -> str | None:
+    """The encoder last trained on this screen with these settings, if there is one."""
     configs = [json.loads(path.read_text()) for path in (store / "encoders").glob("[!.]*/config.json")]
-    return {
-        config["fold"]
+    alike = (_family(screen, settings), settings.split, settings.fold, False)
+    found = [
+        (config["trained_at"], config["id"])
         for config in configs
-        if config.get("family") == family and config["split"] == split and not config["untrained"]
-    }
+        if (config.get("family"), config["split"], config["fold"], config["untrained"]) == alike
+    ]
+    return max(found)[1] if found else None
 
 
 def _prepare(screen: Screen, store: Path, settings: Settings, progress: Progress) -> _Prepared:
@@ -213,8 +219,9 @@ def _batches(
     number = {name: i for i, name in enumerate(prepared.classes)}
     groups = prepared.groups
     places = groups.places(ids)
-    places = np.array([place for place in places if groups.compounds[place] in number
-                       and groups.roles[place] == "treated"], dtype=int)
+    places = np.array(
+        [place for place in places if groups.compounds[place] in number and groups.roles[place] == "treated"], dtype=int
+    )
     labels = np.array([number[name] for name in groups.compounds[places]], dtype=np.int64)
     return GroupBatches(prepared.cache.pixels, groups, places, labels, settings.batch_groups, shuffle_seed)
 
@@ -230,9 +237,8 @@ def _evaluate(
     device = pick_device()
     encoder.to(device)
     head.to(device)
-    scores = []
-    for batch in batches:
-        scores.append(group_scores(encoder, head, batch, prepared.mean, prepared.sd, prepared.cache.scale).cpu().numpy())
+    pixels = (prepared.mean, prepared.sd, prepared.cache.scale)
+    scores = [group_scores(encoder, head, batch, *pixels).cpu().numpy() for batch in batches]
     return multiclass_metrics(np.concatenate(scores), batches.labels) | {"n_test": len(batches.places)}
 
 

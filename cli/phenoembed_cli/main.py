@@ -16,6 +16,8 @@ from phenoembed_store.errors import PhenoembedError
 COMMANDS = (
     "simulate",
     "train",
+    "index",
+    "probe",
     "search",
     "query",
     "annotate",

@@ -10,6 +10,6 @@ Store = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 Encoder = Annotated[str | None, typer.Option("--encoder", help="An encoder's id; the last trained when not given.")]
-Where = Annotated[str | None, typer.Option("--where", help="SQL over the columns, e.g. \"concentration_um >= 5\".")]
+Where = Annotated[str | None, typer.Option("--where", help='SQL over the columns, e.g. "concentration_um >= 5".')]
 
 DEFAULT_STORE = Path("phenoembed-store")

@@ -1,7 +1,5 @@
 """`phenoembed train`: plates in, an encoder out."""
 
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -42,15 +40,9 @@ def train(
         learning_rate=learning_rate,
         seed=seed,
     )
-    with ExitStack() as bars:
-        trained = train_folds(
-            screen,
-            store,
-            settings,
-            fold,
-            resume=resume,
-            progress=lambda stage: bars.enter_context(progress_bar(stage, unit=_UNITS[stage])),
-        )
+    trained = train_folds(
+        screen, store, settings, fold, resume=resume, stage=lambda name: progress_bar(name, unit=_UNITS[name])
+    )
     for one in trained:
         for path, reason in one.rejected.items():
             note(f"left out: {path}: {reason}")

@@ -1,0 +1,53 @@
+"""`phenoembed index`: plates into the store."""
+
+from typing import Annotated
+
+import typer
+
+from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store
+from phenoembed_cli.output import note, print_json, progress_bar
+from phenoembed_cli.plates import Channel, Map, Plates, parse_map
+
+SHOWN = 20  # rejected images listed on the terminal; the store has them all
+
+
+def index(
+    plates: Plates,
+    encoder: Encoder = None,
+    baseline: Annotated[
+        bool, typer.Option(help="Embed with the untrained encoder too, for probes to compare with.")
+    ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be indexed; open no image.")] = False,
+    columns: Map = None,
+    channel: Channel = None,
+    store: Store = DEFAULT_STORE,
+    as_json: Json = False,
+) -> None:
+    """Embed every image that is new or changed, and make the store searchable."""
+    from phenoembed.readers import preview, read_screen
+
+    if dry_run:
+        document = preview(plates, mapping=parse_map(columns), channel=channel)
+        print_json(document) if as_json else note(", ".join(f"{name}: {value}" for name, value in document.items()))
+        raise typer.Exit(1 if document["faults"] or document["rejected"] else 0)
+    from phenoembed.indexing import index_screen
+
+    from phenoembed_store import open as open_store
+
+    screen = read_screen(plates, mapping=parse_map(columns), channel=channel)
+    note(f"{screen!r}")
+    with progress_bar("indexing") as advance:
+        indexed = index_screen(screen, open_store(store), encoder, baseline=baseline, progress=advance)
+    for path, reason in indexed.rejected[:SHOWN]:
+        note(f"rejected: {path}: {reason}")
+    if len(indexed.rejected) > SHOWN:
+        note(f"and {len(indexed.rejected) - SHOWN:,} more: phenoembed query 'SELECT path, reason FROM rejected'")
+    if as_json:
+        print_json(indexed.document())
+    else:
+        rate = f" at {indexed.images_per_second:,.0f} images a second" if indexed.images_per_second else ""
+        note(
+            f"{indexed.indexed:,} images indexed{rate}, {indexed.unchanged:,} unchanged, "
+            f"{indexed.updated:,} with new metadata, {len(indexed.rejected):,} rejected (encoder {indexed.encoder})"
+        )
+    raise typer.Exit(1 if indexed.rejected else 0)

@@ -1,0 +1,278 @@
+"""Indexing: every image of a screen becomes a row with its embedding. Only what is new or changed is encoded."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from phenoembed.cache import sources_of
+from phenoembed.embedding import BATCH_IMAGES, Embedded, Source, content_hash, embed_batches
+from phenoembed.embedding import embed_files as embed_files
+from phenoembed.pixels import common_shape
+from phenoembed.screen import STACK_COLUMN, Screen
+from phenoembed_store import Store
+from phenoembed_store.schema import IMAGE_KEY, INTENSITY_STATISTICS, REJECTED_SCHEMA, SCREEN_SCHEMA
+
+COMMIT_ROWS = 4096  # small appends make a Delta log slow (design, "One store is one folder")
+COMMIT_SECONDS = 30.0
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What an indexing did. ``unchanged`` images were not read again; ``updated`` got new metadata only."""
+
+    store: Path
+    version: int
+    encoder: str
+    indexed: int
+    unchanged: int
+    updated: int
+    rejected: tuple[tuple[str, str], ...]  # path, reason
+    images_per_second: float | None
+
+    def document(self) -> dict[str, Any]:
+        """What ``index --json`` prints."""
+        rate = self.images_per_second
+        return {
+            "store": str(self.store),
+            "version": self.version,
+            "encoder": self.encoder,
+            "indexed": self.indexed,
+            "unchanged": self.unchanged,
+            "updated": self.updated,
+            "rejected": len(self.rejected),
+            "images_per_second": None if rate is None else round(rate, 1),
+        }
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Rows of the screen by what is to be done with them."""
+
+    encode: np.ndarray
+    update: np.ndarray
+    unchanged: int
+
+
+@dataclass
+class _Pending:
+    """Encoded rows that are not committed yet."""
+
+    rows: list[int] = field(default_factory=list)
+    facts: list[Any] = field(default_factory=list)
+    embeddings: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+
+    def add(self, answer: Embedded) -> None:
+        """Take in one batch."""
+        for number, facts, reason in zip(answer.numbers, answer.facts, answer.reasons, strict=True):
+            if reason is not None:
+                self.rejected.append((number, reason))
+            else:
+                self.rows.append(number)
+                self.facts.append(facts)
+        for name, block in answer.embeddings.items():
+            self.embeddings.setdefault(name, []).append(block)
+
+    def due(self, commit_rows: int) -> bool:
+        """Whether it is time to commit."""
+        return len(self.rows) >= commit_rows or time.monotonic() - self.since > COMMIT_SECONDS
+
+
+def index_screen(
+    screen: Screen,
+    store: Store,
+    encoder: str | None = None,
+    *,
+    baseline: bool = True,
+    batch_images: int = BATCH_IMAGES,
+    commit_rows: int = COMMIT_ROWS,
+    progress: Callable[[int, int], None] | None = None,
+) -> Indexed:
+    """Encode the images of ``screen`` that the store does not hold as they are, and commit them as they come.
+
+    ``baseline``: embed with the untrained encoder too, which probes compare with; the pixels are read once for both.
+    Interrupted at any moment, the same call goes on where it stopped: what was committed is not encoded again.
+    """
+    chosen = store.resolve_encoder(encoder) if encoder else store.default_encoder()
+    encoders = [chosen, *_untrained(store, chosen)] if baseline else [chosen]
+    sources = sources_of(screen)
+    plan = _plan(screen, sources, store, encoders)
+    if len(plan.update):
+        rows = _metadata(screen).take(pa.array(plan.update))
+        for name in encoders:
+            store.update_metadata(rows, name)
+    if screen.rejected.num_rows:
+        store.write_images(None, _reject_table(screen.rejected, chosen))
+    n_indexed, rejected, rate = _encode(
+        screen, sources, store, encoders, plan.encode, batch_images, commit_rows, progress
+    )
+    store.refresh(chosen)
+    rejected += list(zip(*(screen.rejected.column(name).to_pylist() for name in ("path", "reason")), strict=True))
+    return Indexed(
+        store.path, store.version, chosen, n_indexed, plan.unchanged, len(plan.update), tuple(rejected), rate
+    )
+
+
+def _untrained(store: Store, encoder: str) -> list[str]:
+    """The untrained encoder that this one started from, if it is kept."""
+    config = {info.id: info.config for info in store.encoders()}
+    untrained = config.get(encoder, {}).get("untrained_encoder")
+    return [untrained] if untrained in config else []
+
+
+def _encode(
+    screen: Screen,
+    sources: Sequence[Source],
+    store: Store,
+    encoders: Sequence[str],
+    rows: np.ndarray,
+    batch_images: int,
+    commit_rows: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[int, list[tuple[str, str]], float | None]:
+    """Encode these rows and commit them; what is encoded is committed even when Ctrl-C ends it."""
+    if not len(rows):
+        return 0, [], None
+    shape = common_shape([source[0] for source in sources])
+    metadata, paths = _metadata(screen), screen.table.column("path").to_pylist()
+    pending, rejected = _Pending(), list[tuple[str, str]]()
+    done = n_indexed = 0
+    started: float | None = None
+    first = 0
+    answers = embed_batches(store.path, encoders, _batches(rows, sources, batch_images), shape)
+    try:
+        for answer in answers:
+            done += len(answer.numbers)
+            if started is None:
+                started, first = time.perf_counter(), done  # the first batch carries the child's start
+            pending.add(answer)
+            if progress:
+                progress(done, len(rows))
+            if pending.due(commit_rows):
+                n_indexed += _commit(store, metadata, pending, encoders)
+                rejected += [(paths[row], reason) for row, reason in pending.rejected]
+                pending = _Pending()
+    finally:
+        answers.close()
+        n_indexed += _commit(store, metadata, pending, encoders)
+        rejected += [(paths[row], reason) for row, reason in pending.rejected]
+    elapsed = time.perf_counter() - started if started is not None else 0.0
+    return n_indexed, rejected, (done - first) / elapsed if done > first and elapsed else None
+
+
+def _batches(
+    rows: np.ndarray, sources: Sequence[Source], batch_images: int
+) -> Iterator[tuple[tuple[int, ...], tuple[Source, ...]]]:
+    for start in range(0, len(rows), batch_images):
+        numbers = tuple(rows[start : start + batch_images].tolist())
+        yield numbers, tuple(sources[number] for number in numbers)
+
+
+def _commit(store: Store, metadata: pa.Table, pending: _Pending, encoders: Sequence[str]) -> int:
+    """Write what is pending. The encoder asked for goes last: an image that has it has the others too."""
+    if not pending.rows and not pending.rejected:
+        return 0
+    bad = metadata.select(SCREEN_SCHEMA.names).take(pa.array([row for row, _ in pending.rejected], pa.int64()))
+    bad = bad.append_column("reason", pa.array([reason for _, reason in pending.rejected], pa.string()))
+    for name in reversed(encoders):
+        accepted = None
+        if pending.rows:
+            accepted = metadata.take(pa.array(pending.rows))
+            for column, values in _facts_columns(pending.facts).items():
+                accepted = accepted.append_column(column, values)
+            accepted = accepted.append_column("encoder", pa.array([name] * len(pending.rows)))
+            accepted = accepted.append_column("embedding", _list_column(np.concatenate(pending.embeddings[name])))
+        rejected = _reject_table(bad, name) if bad.num_rows and name == encoders[0] else None
+        store.write_images(accepted, rejected)
+    return len(pending.rows)
+
+
+def _facts_columns(facts: Sequence[Any]) -> dict[str, pa.Array]:
+    return {
+        "content_hash": pa.array([one.content_hash for one in facts]),
+        "file_bytes": pa.array([one.file_bytes for one in facts], pa.int64()),
+        "file_mtime_ns": pa.array([one.file_mtime_ns for one in facts], pa.int64()),
+        **{name: pa.array([one.statistics[name] for one in facts], pa.float32()) for name in INTENSITY_STATISTICS},
+    }
+
+
+def _list_column(vectors: np.ndarray) -> pa.Array:
+    """(rows, dim) float32 -> an Arrow list column, without copying the values."""
+    offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.ravel()))
+
+
+def _reject_table(rows: pa.Table, encoder: str) -> pa.Table:
+    table = rows.append_column("encoder", pa.array([encoder] * rows.num_rows, pa.string()))
+    return table.select(REJECTED_SCHEMA.names).cast(REJECTED_SCHEMA)
+
+
+def _metadata(screen: Screen) -> pa.Table:
+    """The screen's columns as the store keeps them: paths absolute, so that they can be opened from anywhere."""
+    table = screen.table
+    paths = pa.array([str((screen.root / path).resolve()) for path in table.column("path").to_pylist()])
+    table = table.set_column(table.column_names.index("path"), "path", paths)
+    return table.drop_columns([STACK_COLUMN]) if STACK_COLUMN in table.column_names else table
+
+
+def _plan(screen: Screen, sources: Sequence[Source], store: Store, encoders: Sequence[str]) -> _Plan:
+    """Compare the screen with what the store knows of each encoder."""
+    metadata = _metadata(screen)
+    known = [_known(store, name, metadata.column_names) for name in encoders]
+    keys = list(zip(*(metadata.column(name).to_pylist() for name in IMAGE_KEY), strict=True))
+    values = list(zip(*(metadata.column(name).to_pylist() for name in metadata.column_names), strict=True))
+    encode, update, unchanged = [], [], 0
+    for row, key in enumerate(keys):
+        found = [table.get(key) for table in known]
+        if any(one is None for one in found) or not _same_content(sources[row], found[0]):
+            encode.append(row)
+        elif any(one is not None and one.values != values[row] for one in found):
+            update.append(row)
+        else:
+            unchanged += 1
+    return _Plan(np.array(encode, dtype=int), np.array(update, dtype=int), unchanged)
+
+
+class _Known(NamedTuple):
+    """What the store has of an image: its files' facts, and its metadata in the order of the screen's columns."""
+
+    content_hash: str
+    file_bytes: int
+    file_mtime_ns: int
+    values: tuple[Any, ...]
+
+
+def _known(store: Store, encoder: str, columns: Sequence[str]) -> dict[Key, _Known]:
+    table = store.known_images(encoder)
+    if not table.num_rows:
+        return {}
+
+    def column(name: str) -> list[Any]:
+        return table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows
+
+    keys = zip(*(column(name) for name in IMAGE_KEY), strict=True)
+    facts = [column(name) for name in _Known._fields[:3]]
+    values = zip(*(column(name) for name in columns), strict=True)
+    return {key: _Known(*known) for key, *known in zip(keys, *facts, values, strict=True)}
+
+
+def _same_content(source: Source, known: _Known | None) -> bool:
+    """Size and time of the files first; where they differ, the bytes decide."""
+    assert known is not None
+    try:
+        stats = [path.stat() for path in source]
+    except OSError:
+        return False
+    if sum(stat.st_size for stat in stats) != known.file_bytes:
+        return False
+    if max(stat.st_mtime_ns for stat in stats) == known.file_mtime_ns:
+        return True
+    return content_hash(source) == known.content_hash
