@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from phenoembed.readers.bts import DATA, find_exports
+from phenoembed.readers.cv8000 import read_cv8000
 from phenoembed.readers.manifest import find_manifest, read_manifest
 from phenoembed.readers.options import Options
 from phenoembed.screen import STACK_COLUMN, Screen
-from phenoembed_store.errors import PhenoembedError
+from phenoembed_store.errors import ManifestError, PhenoembedError
 
 
 class Reader(NamedTuple):
@@ -22,6 +24,9 @@ class Reader(NamedTuple):
 READERS = {
     "manifest": Reader(
         "manifest.csv or manifest.parquet", lambda folder: find_manifest(folder) is not None, read_manifest
+    ),
+    "cv8000": Reader(
+        f"{DATA} of Yokogawa CV7000 and CV8000 exports", lambda folder: bool(find_exports(folder)), read_cv8000
     ),
 }
 """In the order in which they are tried."""
@@ -78,3 +83,17 @@ def summary(screen: Screen, reader: str) -> dict[str, object]:
         "rejected": screen.rejected.num_rows,
         "faults": [],
     }
+
+
+def preview(folder: Path | str, **options: Any) -> dict[str, object]:
+    """``summary`` of what ``read_screen`` (same options) finds, read as a dry run, with the faults if it has any.
+
+    Raises ``PhenoembedError`` when there is nothing to read.
+    """
+    try:
+        screen = read_screen(folder, dry_run=True, **options)
+    except ManifestError as error:
+        reader = options.get("reader") or _recognise(Path(os.path.abspath(folder)))
+        nothing = {"files": 0, "images": 0, "plates": 0, "rejected": 0}
+        return {"reader": reader, **nothing, "faults": list(error.faults)}
+    return summary(screen, screen.reader)

@@ -50,7 +50,7 @@ def type_rows(
         if blank and name in defaults:
             value = pa.scalar(parse(defaults[name]), SCREEN_SCHEMA.field(name).type)
             typed[name] = pa.repeat(value, len(rows))
-        elif name in texts:
+        elif name in texts and not (blank and name == "replicate"):
             typed[name] = _parse_column(texts[name], name, parse, rows, faults, bad)
     if "replicate" not in typed and "plate" in typed:
         typed["replicate"] = typed["plate"]
@@ -126,16 +126,16 @@ def check_consistency(table: pa.Table, rows: npt.NDArray[np.int64], faults: Faul
 
 def _check_duplicates(table: pa.Table, rows: npt.NDArray[np.int64], faults: Faults) -> None:
     same_image = np.zeros(table.num_rows, np.bool_)
-    for i, first in _repeats(row_ids([table.column(name) for name in IMAGE_KEY])):
+    for i, first in repeats(row_ids([table.column(name) for name in IMAGE_KEY])):
         same_image[i] = True
         key = ", ".join(f"{name} {table.column(name)[i].as_py()!r}" for name in IMAGE_KEY)
         faults.add(f"the same image as row {rows[first]}: {key}", int(rows[i]))
-    for i, first in _repeats(row_ids([table.column("path")])):
+    for i, first in repeats(row_ids([table.column("path")])):
         if not same_image[i]:
             faults.add(f"path '{table.column('path')[i]}' is the file of row {rows[first]} too", int(rows[i]))
 
 
-def _repeats(ids: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+def repeats(ids: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     """(row, the first row with the same id) for each row that is not the first."""
     _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     return [(int(i), int(first[inverse[i]])) for i in np.flatnonzero(first[inverse] != np.arange(len(ids)))]

@@ -1,10 +1,11 @@
 """The readers against data that nobody here made; what is expected is worked out from the files without them."""
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
-from phenoembed.readers import read_screen, summary
+from phenoembed.readers import preview, read_screen, summary
 
 from phenoembed_store.errors import ManifestError
 from phenoembed_store.schema import SCREEN_SCHEMA
@@ -47,3 +48,51 @@ def test_real_manifest_without_a_map_names_the_map(real_data: Path) -> None:
     assert raised.value.faults == (
         "column 'concentration_um' is missing; the file has 'dose_um': --map concentration_um=dose_um",
     )
+
+
+def attributes_of_records(mlf: Path) -> list[tuple[str, int, int, str, str]]:
+    """(well, field, z, channel, file) of each record, by regular expression."""
+    records = []
+    for attributes, file in re.findall(r"<bts:MeasurementRecord ([^>]*)>([^<]*)<", mlf.read_text(encoding="utf-8")):
+        value = dict(re.findall(r'bts:(\w+)="([^"]*)"', attributes))
+        well = f"{'ABCDEFGHIJKLMNOP'[int(value['Row']) - 1]}{value['Column'].zfill(2)}"
+        records.append((well, int(value["FieldIndex"]), int(value["ZIndex"]), value["Ch"], file))
+    return records
+
+
+@pytest.fixture
+def mlf(real_data: Path) -> Path:
+    return next((real_data / "cv8000-export").rglob("MeasurementData.mlf"))
+
+
+def test_real_export_is_read_whole(real_data: Path, mlf: Path) -> None:
+    """Every record of a real export is a plane of an image, where the record says, and its file is there."""
+    screen = read_screen(real_data / "cv8000-export", dry_run=True)
+    assert preview(real_data / "cv8000-export") == {
+        "reader": "cv8000",
+        "files": 96,
+        "images": 96,
+        "plates": 1,
+        "rejected": 0,
+        "faults": [],
+    }
+    planes = [
+        (row["well"], row["field"], z, row["channel"], Path(path).name)
+        for row in screen.table.to_pylist()
+        for z, path in enumerate(row["z_paths"], start=1)
+    ]
+    assert sorted(planes) == sorted(attributes_of_records(mlf))
+    assert set(screen.table.column("plate").to_pylist()) == {mlf.parent.name}
+    assert set(screen.table.column("time_h").to_pylist()) == {0.0}
+    assert all(path.is_file() for row in range(screen.n_images) for path in screen.plane_paths(row))
+
+
+def test_real_export_with_a_layout_is_a_screen(real_data: Path, mlf: Path, tmp_path: Path) -> None:
+    """A layout and a channel are all that a real export wants before it can be indexed."""
+    (tmp_path / "export").symlink_to(mlf.parent)
+    (tmp_path / "layout.csv").write_text("well,compound,concentration_um\nD08,DMSO,\nE03,taxol,1\nF08,taxol,5\n")
+    screen = read_screen(tmp_path, channel="2", times={1: 24})
+    assert repr(screen) == "Screen(1 plate, 1 compound, 2 configurations, 12 images)"
+    assert set(screen.table.column("time_h").to_pylist()) == {24.0}
+    files = {Path(path).name for paths in screen.table.column("z_paths").to_pylist() for path in paths}
+    assert files == {file for *_, channel, file in attributes_of_records(mlf) if channel == "2"}

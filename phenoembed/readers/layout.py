@@ -1,0 +1,114 @@
+"""``layout.csv``: what is in each well, for exports of instruments that do not know.
+
+Columns ``well, compound, concentration_um``; ``plate`` where plates differ (without it every plate is laid out so);
+optionally ``replicate``, ``role`` and ``time_h`` (hours after the compound, at the well's first time point). Further
+columns are annotations of the well's images.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from phenoembed.readers.columns import name_columns
+from phenoembed.readers.rows import Bad, repeats, type_rows
+from phenoembed.readers.sheet import Faults, as_typed, read_sheet
+from phenoembed.screen import row_ids
+from phenoembed_store.errors import ManifestError
+from phenoembed_store.schema import SCREEN_SCHEMA
+
+NAME = "layout.csv"
+REQUIRED = ("well", "compound", "concentration_um")
+COLUMNS = (*REQUIRED, "plate", "replicate", "role", "time_h")
+
+
+class Layout(NamedTuple):
+    """``table`` has the columns of the file, typed; ``places`` says in which of its rows a (plate, well) is.
+
+    A layout for every plate has its wells under the plate ''.
+    """
+
+    path: Path
+    table: pa.Table
+    places: dict[tuple[str, str], int]
+
+    def place(self, plate: str, well: str) -> int | None:
+        return self.places.get((plate, well), self.places.get(("", well)))
+
+    @property
+    def plates(self) -> list[str]:
+        return sorted({plate for plate, _ in self.places})
+
+
+def find_layout(folder: Path, root: Path) -> Path | None:
+    """The layout nearest to an export: in its folder, or in one above it up to the root of the screen."""
+    above = [folder, *folder.parents]
+    within = above[: above.index(root) + 1] if root in above else [folder, root]
+    return next((each / NAME for each in within if (each / NAME).exists()), None)
+
+
+def read_layout(path: Path, mapping: Mapping[str, str]) -> Layout:
+    """Read a layout. Raises ``ManifestError`` with all of its faults."""
+    sheet = read_sheet(path)
+    chosen = name_columns(list(sheet.columns), mapping, sheet.faults, REQUIRED)
+    for name in chosen:
+        if name in SCREEN_SCHEMA.names and name not in COLUMNS:
+            sheet.faults.add(f"column '{name}' is of an image, not of a well; a layout has {', '.join(COLUMNS)}")
+    ours = {name: sheet.columns[theirs] for name, theirs in chosen.items() if name in COLUMNS}
+    typed, bad = type_rows(ours, {}, sheet.rows, sheet.faults)
+    places = _places(typed, sheet.rows, bad, sheet.faults) if "well" in typed else {}
+    sheet.faults.raise_any()
+    annotations = {name: as_typed(sheet.columns[theirs]) for name, theirs in chosen.items() if name not in COLUMNS}
+    return Layout(path, pa.table({**typed, **annotations}), places)
+
+
+def _places(typed: Mapping[str, pa.Array], rows: Sequence[int], bad: Bad, faults: Faults) -> dict[tuple[str, str], int]:
+    plates = typed["plate"] if "plate" in typed else pa.repeat("", len(rows))
+    for i, first in repeats(row_ids([plates, typed["well"]])):
+        if not bad[i] and not bad[first]:
+            faults.add(f"well {typed['well'][i]} of plate '{plates[i]}' is in row {rows[first]} too", rows[i])
+    keys = zip(plates.to_pylist(), typed["well"].to_pylist(), strict=True)
+    return {key: place for place, key in enumerate(keys)}
+
+
+def join_layouts(
+    layouts: Sequence[Layout | None],
+    plates: Sequence[str],
+    wells: Sequence[str | None],
+    needed: Sequence[bool],
+    faults: Faults,
+) -> pa.Table:
+    """What the layouts say of each image, a row an image; nulls where they say nothing.
+
+    ``layouts``, ``plates`` and ``wells`` are of the images. An image that ``needed`` marks and whose well is not laid
+    out is a fault, told once a well, or once a plate when the layout has nothing of the plate.
+    """
+    unique = list({id(each): each for each in layouts if each is not None}.values())
+    offsets = dict(
+        zip(map(id, unique), np.cumsum([0, *(each.table.num_rows for each in unique)]).tolist(), strict=False)
+    )
+    taken: list[int | None] = []
+    told: set[str] = set()
+    for layout, plate, well, need in zip(layouts, plates, wells, needed, strict=True):
+        place = layout.place(plate, well) if layout is not None and well is not None else None
+        taken.append(None if place is None or layout is None else place + offsets[id(layout)])
+        if place is None and layout is not None and need:
+            fault = _not_laid_out(layout, plate, str(well))
+            if fault not in told:
+                faults.add(fault)
+            told.add(fault)
+    if not unique:
+        return pa.table({"compound": pa.nulls(len(wells), pa.string())})
+    try:
+        together = pa.concat_tables([each.table for each in unique], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise ManifestError(", ".join(str(each.path) for each in unique), [f"columns of two kinds: {error}"]) from error
+    return together.take(pa.array(taken, pa.int64()))
+
+
+def _not_laid_out(layout: Layout, plate: str, well: str) -> str:
+    if plate in layout.plates or "" in layout.plates:
+        return f"{layout.path}: well {well} of plate '{plate}' has images but no row (role 'empty': without cells)"
+    return f"{layout.path}: plate '{plate}' has images but no row; the layout has {', '.join(map(repr, layout.plates))}"
