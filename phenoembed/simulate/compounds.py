@@ -12,9 +12,10 @@ from phenoembed.simulate.phenotype import PARAMETERS
 KILL_PER_H = 0.10  # death rate far above the LC50: nine cells in ten a day
 INACTIVE_SHARE = 8  # one compound in so many does nothing
 COMPOUNDS_A_MECHANISM = 3.5
-STRENGTH_SD = 0.35  # of the log of each component's strength, between compounds of one mechanism
-OFF_TARGET_SD = 0.22  # log fold change of a parameter that the mechanism does not touch
-OFF_TARGETS = 5  # how many such parameters a compound moves
+STRENGTH = 1.3  # of the directions in MECHANISMS, median
+STRENGTH_SD = 0.4  # of the log of each component's strength, between compounds of one mechanism
+OFF_TARGET_SD = 0.45  # log fold change of a parameter that the mechanism does not touch
+OFF_TARGETS = 6  # how many such parameters a compound moves
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,19 @@ def _choose_mechanisms(active: int, rng: np.random.Generator) -> Sequence[str]:
 
 def _draw_active(name: str, mechanism: str, toxicity: str, rng: np.random.Generator) -> Compound:
     if toxicity == "narrow":  # shows at a low dose only: a higher one kills
-        ec50 = _log_uniform(rng, 0.1, 0.5)
-        lc50 = ec50 * _log_uniform(rng, 8, 30)
+        ec50 = _log_uniform(rng, 0.06, 0.3)
+        lc50 = ec50 * _log_uniform(rng, 12, 40)
     else:
-        ec50 = _log_uniform(rng, 0.2, 15.0)
-        lc50 = max(ec50 * 4, _log_uniform(rng, 20, 120)) if toxicity == "high" else math.inf
+        ec50 = _log_uniform(rng, 0.1, 8.0)
+        lc50 = max(ec50 * 4, _log_uniform(rng, 25, 150)) if toxicity == "high" else math.inf
     slope = float(rng.uniform(1.5, 2.5))
-    return Compound(name, mechanism, ec50, slope, _log_uniform(rng, 4, 50), lc50, _draw_log_fold(mechanism, rng))
+    return Compound(name, mechanism, ec50, slope, _log_uniform(rng, 3, 36), lc50, _draw_log_fold(mechanism, rng))
 
 
 def _draw_log_fold(mechanism: str, rng: np.random.Generator) -> dict[str, float]:
     """The mechanism's direction, each component with its own strength, and a few deviations of the compound's own."""
     shared = MECHANISMS[mechanism]
-    log_fold = {name: change * float(rng.lognormal(0, STRENGTH_SD)) for name, change in shared.items()}
+    log_fold = {name: change * STRENGTH * float(rng.lognormal(0, STRENGTH_SD)) for name, change in shared.items()}
     others = [name for name in PARAMETERS if name not in shared and name != "growth_per_h"]
     for i in rng.permutation(len(others))[:OFF_TARGETS]:
         log_fold[others[i]] = float(rng.normal(0, OFF_TARGET_SD))

@@ -42,7 +42,7 @@ def transfer(size: int, optics: Optics, step_um: float, focus_um: float) -> NDAr
 
 
 def _separable(along: NDArray[Any]) -> NDArray[Any]:
-    return np.multiply.outer(along, along)
+    return np.asarray(along[:, None] * along[None, :])
 
 
 def bin_pixels(image: Image, factor: int) -> Image:

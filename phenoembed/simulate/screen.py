@@ -78,6 +78,8 @@ def simulate_screen(
         dmso_wells, kind,
     )  # fmt: skip
     _check(simulation)
+    if workers is not None and workers < 1:
+        raise PhenoembedError(f"workers is {workers}; give at least 1")
     out = Path(out)
     _claim(out, simulation)
     truth, wells = plan(simulation)
