@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -53,8 +53,10 @@ class Fold:
 
     @classmethod
     def load(cls, path: Path) -> "Fold":
-        fields = json.loads(path.read_text())
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        fields: dict[str, Any] = json.loads(path.read_text())
+        for name in ("train", "test", "known_wells"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)
 
     def __repr__(self) -> str:
         known = f", {len(self.known_wells)} in known wells" if self.known_wells else ""

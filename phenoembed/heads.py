@@ -76,7 +76,7 @@ def _absorb_standardisation(classifier: Classifier, mean: Tensor, sd: Tensor) ->
     first = classifier[1]
     assert isinstance(first, torch.nn.Linear)
     first.weight /= sd
-    first.bias -= first.weight @ mean
+    first.bias.sub_(first.weight @ mean)
 
 
 def to_store_head(task: str, classes: tuple[str, ...], head: GroupClassifier, config: dict[str, Any]) -> Head:

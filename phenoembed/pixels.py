@@ -151,7 +151,8 @@ def resize(pixels: Pixels, size: int | None) -> Pixels:
     if (height, width) == pixels.shape:
         return pixels
     image = Image.fromarray(pixels.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
-    return np.asarray(image).round().astype(pixels.dtype)
+    resized: Pixels = np.asarray(image).round().astype(pixels.dtype)  # type: ignore[assignment]
+    return resized
 
 
 def intensity_statistics(pixels: Pixels) -> dict[str, float]:

@@ -195,7 +195,8 @@ def _probe_fold(
     table, features = store.vectors(where, encoder=fold.encoder)
     setting = _settle(task, fold, group_images(table))
     if setting is None:
-        return [], [], [f"{fold.fold.split} split: too few groups with a label for task {task.name}"]
+        lacking = f"fewer than two classes of task {task.name} are in training and test groups"
+        return [], [], [f"{fold.fold.split} fold {fold.fold.index}: {lacking}"]
     head, _ = _fit(setting, features)
     stored = store.save_head(
         to_store_head(

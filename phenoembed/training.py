@@ -258,6 +258,7 @@ def _config(screen: Screen, settings: Settings, prepared: _Prepared, *, untraine
     return {
         "untrained": untrained,
         **asdict(settings),
+        "method": "untrained" if untrained else settings.method,
         "family": _family(screen, settings),
         "screens": sorted(set(screen.table.column("screen").to_pylist())),
         "classes": [] if untrained else list(prepared.classes),

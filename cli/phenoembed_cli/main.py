@@ -14,6 +14,7 @@ from phenoembed_cli.output import note
 from phenoembed_store.errors import PhenoembedError
 
 COMMANDS = (
+    "demo",
     "simulate",
     "train",
     "index",

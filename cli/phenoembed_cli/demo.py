@@ -1,0 +1,31 @@
+"""`phenoembed demo`: the main job on a simulated screen."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phenoembed_cli.options import Json
+from phenoembed_cli.output import note, print_json, progress_bar
+
+_UNITS = {"simulating": "images", "reading": "images", "training": "batches", "indexing": "images", "probing": "tasks"}
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for plates, store and report.")] = Path("phenoembed-demo"),
+    seed: Annotated[int, typer.Option(help="Of the screen and the training.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Simulate a screen, train on it, index, probe and search it; ends in a report. Minutes on a laptop."""
+    from phenoembed.demo import run_demo
+    from phenoembed.report import draw, write_text
+
+    done = run_demo(out, seed=seed, stage=lambda name: progress_bar(name, unit=_UNITS[name]))
+    text = write_text(done, out / "report.txt")
+    draw(done, out / "report.png")
+    if as_json:
+        print_json(done.document())
+    else:
+        typer.echo(text)
+    note(f"\nreport: {out / 'report.png'} and {out / 'report.txt'}")
+    note(f"look around: phenoembed search --store {done.store.path} --compound NAME")
