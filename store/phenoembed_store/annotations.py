@@ -30,7 +30,6 @@ ANNOTATIONS_SCHEMA = pa.schema(
 )
 """The ``annotations`` table: a row a key. The columns that a user brings follow."""
 
-NO_ANNOTATIONS = ANNOTATIONS_SCHEMA.empty_table()
 _STRUCTURE = frozenset(("joined_on", "compound", "concentration_um", "plate", "well"))
 
 

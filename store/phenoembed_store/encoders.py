@@ -37,11 +37,14 @@ def read_encoders(folder: Path, with_images: Mapping[str, int]) -> list[EncoderI
     return [*sorted(found, key=lambda encoder: (encoder.trained_at, encoder.id)), *foreign]
 
 
-def default_encoder(encoders: Sequence[EncoderInfo]) -> str:
-    """The last trained. Where nothing was trained, the one whose embeddings were imported. Raises NotInStore."""
-    trained = [encoder.id for encoder in encoders if not encoder.untrained and not encoder.imported]
-    if trained:
-        return trained[-1]
+def last_trained(folder: Path) -> str | None:
+    """The encoder that was trained last."""
+    trained = [encoder.id for encoder in read_encoders(folder, {}) if not encoder.untrained]
+    return trained[-1] if trained else None
+
+
+def only_imported(encoders: Sequence[EncoderInfo]) -> str:
+    """The one set of imported embeddings. Raises NotInStore."""
     imported = [encoder.id for encoder in encoders if encoder.imported]
     if len(imported) > 1:
         raise NotInStore(f"several sets of embeddings were imported ({', '.join(imported)}); choose: --encoder ID")

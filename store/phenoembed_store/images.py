@@ -88,7 +88,7 @@ class Images:
 
     def matching(self, where: str | None) -> Integers | None:
         """Numbers of the rows that the expression lets pass, rising; None when there is no expression."""
-        if where is None or not where.strip():
+        if where is None:
             return None
         with self._lock:
             return matching_rows(self._connection, where)

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from phenoembed_store import annotations, encoders, groups, heads, posterior, status, writing
+from phenoembed_store import annotations, encoders, groups, heads, maintenance, posterior, status, writing
 from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.encoders import EncoderInfo
 from phenoembed_store.errors import NotInStore, StoreError
 from phenoembed_store.heads import Head, HeadInfo
 from phenoembed_store.images import Images, load_images
 from phenoembed_store.levels import Level, build_level, check_level
+from phenoembed_store.maintenance import Fault
 from phenoembed_store.queries import find_query
 from phenoembed_store.schema import GROUPS_SCHEMA, IMAGES_SCHEMA, PREDICTIONS_SCHEMA, REJECTED_SCHEMA
 from phenoembed_store.search import Asked, search
@@ -169,12 +170,28 @@ class Store:
         return encoders.read_encoders(self.path / "encoders", dims)
 
     def default_encoder(self) -> str:
-        """The last trained encoder. Raises NotInStore where there is none."""
-        return encoders.default_encoder(self.encoders())
+        """The last trained encoder; where none was trained, the one whose embeddings were imported.
+
+        Raises NotInStore where there is none.
+        """
+        trained = encoders.last_trained(self.path / "encoders")  # needs no look at the images
+        return trained if trained is not None else encoders.only_imported(self.encoders())
 
     def resolve_encoder(self, prefix: str | None) -> str:
-        """The encoder whose id starts with ``prefix``; the default one for None."""
+        """The encoder whose id starts with ``prefix``; the default one for None. Raises NotInStore."""
         return self.default_encoder() if prefix is None else encoders.resolve_encoder(self.encoders(), prefix)
+
+    def compact(self, keep_days: float = 7) -> dict[str, int]:
+        """Bring the tables' many small files together, and remove files that no version of these days needs.
+
+        Returns the bytes before and after. Versions older than that can no longer be asked for.
+        """
+        with self._writing():
+            return maintenance.compact(self, keep_days)
+
+    def verify(self) -> list[Fault]:
+        """Check every invariant of the store, down to the bytes; what is wrong, each with what to do."""
+        return maintenance.verify(self)
 
     def status(self) -> dict[str, Any]:
         """What the store holds, as the document that ``phenoembed status --json`` prints."""
@@ -230,22 +247,21 @@ class Store:
         return (table, images.vectors) if rows is None else (table.take(pa.array(rows)), images.vectors[rows])
 
     def groups(self, encoder: str | None = None) -> pa.Table:
-        """One encoder's groups with their embeddings (GROUPS_SCHEMA), made anew where the images have changed."""
+        """One encoder's groups with their embeddings (GROUPS_SCHEMA), as the images are now, by group_id."""
         images = self._images_of(encoder)
         scan = self._groups.at()
         if groups.made_from(scan).get(images.encoder) != images.version:
-            with self._writing():
-                versions = groups.made_from(self._groups.at())
-                if versions.get(images.encoder) != images.version:
-                    log.info("making the groups of encoder %s for version %d", images.encoder, images.version)
-                    groups.write_groups(self._groups, images, versions)
-            scan = self._groups.at()
-        rows = scan.read(where='"encoder" = $p0', parameters=[images.encoder])
-        return rows.sort_by("group_id")
+            return groups.group_rows(images)  # the table is behind: reading never writes it, `refresh` does
+        return scan.read(where='"encoder" = $p0', parameters=[images.encoder]).sort_by("group_id")
 
     def refresh(self, encoder: str | None = None) -> None:
-        """Make everything that is derived from the images current."""
-        self.groups(encoder)
+        """Make everything that is derived from the images current, for one encoder: the groups table, the index."""
+        images = self._images_of(encoder)
+        with self._writing():
+            versions = groups.made_from(self._groups.at())
+            if versions.get(images.encoder) != images.version:
+                log.info("making the groups of encoder %s for version %d", images.encoder, images.version)
+                groups.write_groups(self._groups, images, versions)
 
     # Heads
 

@@ -70,6 +70,14 @@ class Table:
         """Remove the rows whose key is in ``keys``, in one transaction."""
         self._merge(keys.select(list(key)), key).when_matched_delete().execute()
 
+    def compact(self, keep_hours: float) -> None:
+        """Bring small files together, then remove the files that no version of these hours needs."""
+        table = _open(self.path)
+        if table is not None:
+            table.optimize.compact(writer_properties=_layout())
+            table.create_checkpoint()
+            table.vacuum(retention_hours=int(keep_hours), enforce_retention_duration=False, dry_run=False)
+
     def _merge(self, rows: pa.Table, key: Sequence[str], *, merge_schema: bool = False) -> Any:
         table = _open(self.path)
         assert table is not None, f"merge into a table that does not exist: {self.path}"

@@ -15,3 +15,11 @@ def store(tmp_path: Path) -> Store:
     opened = phenoembed_store.open(tmp_path / "store", create=True)
     opened.write_images(fake_rows())
     return opened
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The same store for tests that only read."""
+    opened = phenoembed_store.open(tmp_path_factory.mktemp("shared") / "store", create=True)
+    opened.write_images(fake_rows())
+    return opened

@@ -1,0 +1,131 @@
+"""Keeping a store in order: check every invariant, bring small files together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from phenoembed_store.errors import PhenoembedError
+from phenoembed_store.heads import list_heads, load_head
+from phenoembed_store.images import embedding_matrix
+from phenoembed_store.schema import IMAGE_KEY
+from phenoembed_store.status import folder_bytes
+from phenoembed_store.tables import Scan, Table
+
+if TYPE_CHECKING:
+    from phenoembed_store.store import Store
+
+CHUNK = 65_536
+"""Rows whose embeddings are checked at once."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that should not be, and what to do about it."""
+
+    what: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.fix}"
+
+
+def compact(store: "Store", keep_days: float) -> dict[str, int]:
+    """Compact and vacuum every table; bytes before and after."""
+    before = folder_bytes(store.path)
+    for table in _tables(store).values():
+        table.compact(keep_days * 24)
+    return {"bytes_before": before, "bytes_after": folder_bytes(store.path)}
+
+
+def verify(store: "Store") -> list[Fault]:
+    """Every fault of the store; an empty list when there is none."""
+    faults: list[Fault] = []
+    for name, table in _tables(store).items():
+        faults += _table_faults(name, table)
+    if faults:
+        return faults  # what follows would only stumble over the same
+    return [*_image_faults(store), *_weight_faults(store)]
+
+
+def _tables(store: "Store") -> dict[str, Table]:
+    return {
+        "images": store._images,
+        "rejected": store._rejected,
+        "groups": store._groups,
+        "annotations": store._annotations,
+        "predictions": store._predictions,
+    }
+
+
+def _table_faults(name: str, table: Table) -> Iterator[Fault]:
+    derived = name == "groups"
+    fix = f"delete '{table.path}': it is made anew" if derived else f"restore '{table.path}' from a backup"
+    try:
+        scan = table.at()
+        for file in scan.files:
+            yield from _file_faults(name, Path(file), fix)
+    except Exception as error:  # whatever a damaged log makes the libraries raise
+        yield Fault(f"the table '{name}' cannot be opened ({str(error).splitlines()[0]})", fix)
+
+
+def _file_faults(name: str, file: Path, fix: str) -> Iterator[Fault]:
+    import duckdb
+
+    if not file.is_file():
+        yield Fault(f"the table '{name}' lacks its file '{file.name}'", fix)
+        return
+    try:
+        with duckdb.connect() as connection:  # reads and decodes every page
+            connection.execute("SELECT max(hash(t)) FROM read_parquet($f) t", {"f": str(file)}).fetchall()
+    except duckdb.Error as error:
+        yield Fault(f"the table '{name}': '{file.name}' is damaged ({str(error).splitlines()[0]})", fix)
+
+
+def _image_faults(store: "Store") -> Iterator[Fault]:
+    import duckdb
+
+    scan = store._images.at()
+    key = [*IMAGE_KEY, "encoder"]
+    rows, rejected = scan.read(key), store._rejected.at().read(key)
+    listed = ", ".join(f'"{name}"' for name in key)
+    with duckdb.connect() as connection:
+        connection.register("images", rows)
+        connection.register("rejected", rejected)
+        doubled = connection.sql(f"SELECT 1 FROM images GROUP BY {listed} HAVING count(*) > 1").fetchall()
+        both = connection.sql(f"SELECT 1 FROM images JOIN rejected USING ({listed})").fetchall()
+    if doubled:
+        yield Fault(f"{len(doubled)} images are in the store twice", "delete them with a filter, and index again")
+    if both:
+        yield Fault(f"{len(both)} images are both stored and rejected", "index their plates again")
+    for name in rows.column("encoder").unique().to_pylist():
+        yield from _embedding_faults(scan, name)
+
+
+def _embedding_faults(scan: Scan, encoder: str) -> Iterator[Fault]:
+    fix = f"delete them (encoder = '{encoder}') and index or import again"
+    column = scan.read(["embedding"], '"encoder" = $p0', [encoder]).column("embedding")
+    try:
+        vectors = embedding_matrix(column, encoder)
+    except PhenoembedError as error:
+        yield Fault(str(error), fix)
+        return
+    bad = sum(int((~np.isfinite(vectors[i : i + CHUNK]).all(axis=1)).sum()) for i in range(0, len(vectors), CHUNK))
+    if bad:
+        yield Fault(f"{bad} embeddings of '{encoder}' are not finite", fix)
+
+
+def _weight_faults(store: "Store") -> Iterator[Fault]:
+    try:
+        store.encoders()
+    except PhenoembedError as error:
+        yield Fault(str(error), "or restore it from a backup")
+    for head in list_heads(store.path / "heads"):
+        try:
+            load_head(store.path / "heads", head.id, None)
+        except Exception as error:  # whatever damaged weights make the libraries raise
+            yield Fault(
+                f"head '{head.id}' cannot be read ({error})", f"delete '{store.path}/heads/{head.task}/{head.id}'"
+            )

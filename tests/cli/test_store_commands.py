@@ -1,0 +1,131 @@
+"""The store's commands as users type them: what they print, and how they end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.store.fakes import fake_rows
+
+import phenoembed_store
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = phenoembed_store.open(tmp_path_factory.mktemp("cli") / "store", create=True)
+    store.write_images(fake_rows())
+    return store.path
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from phenoembed_cli.main import main; main()", *arguments, "--store", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def document(folder: Path, *arguments: str) -> Any:
+    done = run(folder, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_search_prints_a_table_a_person_can_read(folder: Path) -> None:
+    done = run(folder, "search", "--compound", "taxol", "-k", "2")
+    assert done.returncode == 0
+    header, first, second = done.stdout.splitlines()
+    assert header.split() == ["rank", "compound", "score", "MoA", "images", "same", "plate"]
+    assert "nocodazole" in first
+    assert "tubulin" in first
+    assert second.split()[0] == "2"
+
+
+def test_search_as_json_is_the_pinned_document(folder: Path) -> None:
+    found = document(folder, "search", "--well", "P1:A07", "--by", "image", "-k", "3", "--where", "plate = 'P2'")
+    assert set(found) == {"query", "path", "transform", "hits"}
+    assert found["path"] in ("exact", "index")
+    assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
+    assert {"rank", "compound", "score", "n_images", "p_value", "q_value", "moa", "same_plate"} <= set(found["hits"][0])
+
+
+def test_status_as_json_is_the_pinned_document(folder: Path) -> None:
+    found = document(folder, "status")
+    assert list(found) == [
+        "store",
+        "version",
+        "encoders",
+        "images",
+        "groups",
+        "compounds",
+        "rejected",
+        "bytes",
+        "indexes",
+    ]
+    assert (found["images"], found["groups"], found["compounds"]) == (72, 24, 6)
+
+
+@pytest.mark.parametrize(("form", "first"), [("csv", "compound,n"), ("json", "["), ("table", "compound")])
+def test_query_prints_in_every_form(folder: Path, form: str, first: str) -> None:
+    done = run(folder, "query", "SELECT compound, count(*) AS n FROM images GROUP BY 1 ORDER BY 1", "--format", form)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(first)
+    assert "taxol" in done.stdout
+
+
+def test_query_writes_parquet_with_embeddings(folder: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    out = tmp_path / "x.parquet"
+    done = run(folder, "query", "SELECT path, embedding FROM images", "--format", "parquet", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert len(pq.ParquetFile(out).read().column("embedding")[0]) == 8
+
+
+def test_annotate_says_what_matched(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("compound,target\ntaxol,TUBB\nnobody,X\n")
+    report = document(folder, "annotate", str(table), "--on", "compound")
+    assert report["matched"] == 1
+    assert report["unmatched"] == ["nobody"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["search", "--compound", "taxoll"], 1, "error: no compound 'taxoll'; did you mean 'taxol'?"),
+        (["search", "--compound", "taxol", "--where", "dose > 1"], 1, 'error: Referenced column "dose" not found'),
+        (["query", "DROP VIEW images"], 1, "error: only SELECT is allowed here, not DROP"),
+        (["query", "SELECT CAST(compound AS INT) FROM images"], 1, "error: Could not convert string"),
+        (["search"], 2, "name exactly one of --compound, --well, --group or --image"),
+        (["search", "--compound", "a", "--well", "b"], 2, "name exactly one of"),
+        (["search", "--compound", "taxol", "--by", "plate"], 2, "'plate' is no level"),
+        (["query", "SELECT 1", "--format", "parquet"], 2, "name a file"),
+    ],
+)
+def test_an_error_is_one_line_on_standard_error(folder: Path, arguments: list[str], code: int, message: str) -> None:
+    done = run(folder, *arguments)
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_store_is_named(tmp_path: Path) -> None:
+    done = run(tmp_path / "nowhere", "status")
+    assert done.returncode == 1
+    assert "no store at" in done.stderr
+
+
+def test_help_and_search_load_no_torch(folder: Path) -> None:
+    """Help loads neither numpy nor the store; a search loads no torch."""
+    script = (
+        "import sys; from phenoembed_cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'faiss', 'numpy', 'streamlit', 'sklearn'} & set(sys.modules)), file=sys.stderr)"
+    )
+    search = ["search", "--compound", "taxol", "--store", str(folder)]
+    for arguments, loaded in ((["--help"], "[]"), (search, "['numpy']")):
+        done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+        assert done.stderr.strip().splitlines()[-1] == loaded

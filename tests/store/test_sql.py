@@ -1,0 +1,142 @@
+"""The store's SQL reads five views, and a filter is one expression: nothing else gets through."""
+
+from pathlib import Path
+
+import pytest
+from tests.store.fakes import fake_rows
+
+import phenoembed_store
+from phenoembed_store import Store
+from phenoembed_store.errors import QueryError
+from phenoembed_store.sql import query_errors
+
+
+def test_the_views_are_there_before_anything_was_written(tmp_path: Path) -> None:
+    empty = phenoembed_store.open(tmp_path / "s", create=True)
+    for view, column in [
+        ("images", "group_id"),
+        ("groups", "embedding"),
+        ("annotations", "compound"),
+        ("predictions", "p_label"),
+        ("rejected", "reason"),
+    ]:
+        assert empty.sql(f"SELECT count({column}) FROM {view}").fetchall() == [(0,)]
+
+
+def test_views_hold_what_was_written(store: Store) -> None:
+    assert store.sql("SELECT count(*), count(embedding), count(group_id) FROM images").fetchall() == [(72, 72, 72)]
+    assert store.sql("SELECT sum(n_images) FROM groups").fetchall() == [(72,)]
+    assert store.sql("SELECT DISTINCT len(embedding) FROM images").fetchall() == [(8,)]
+
+
+def test_two_encoders_of_different_dimensions_share_the_view(store: Store) -> None:
+    store.write_images(fake_rows(encoder="enc1", dim=5, seed=1))
+    found = store.sql("SELECT encoder, any_value(len(embedding)) FROM images GROUP BY 1 ORDER BY 1").fetchall()
+    assert found == [("enc0", 8), ("enc1", 5)]
+
+
+ATTACKS = [
+    "COPY images TO '{secret}.copy'",
+    "COPY (SELECT 1) TO '{secret}'",
+    "ATTACH '{secret}' AS other",
+    "CREATE TABLE t AS SELECT 1",
+    "CREATE VIEW v AS SELECT 1",
+    "INSERT INTO images SELECT * FROM images",
+    "DELETE FROM images",
+    "DROP VIEW images",
+    "PRAGMA database_list",
+    "SET enable_external_access = true",
+    "RESET lock_configuration",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "EXPORT DATABASE '{secret}'",
+    "CALL pragma_version()",
+    "EXPLAIN ANALYZE SELECT 1",
+    "CHECKPOINT",
+    "VACUUM",
+    "BEGIN",
+    "SELECT 1; SELECT 2",
+    "SELECT * FROM read_csv('{secret}')",
+    "SELECT * FROM read_text('{secret}')",
+    "SELECT * FROM read_blob('{secret}')",
+    "SELECT * FROM read_parquet('{secret}')",
+    "SELECT * FROM read_json('{secret}')",
+    "SELECT * FROM '{secret}'",
+    "SELECT * FROM glob('/*')",
+    "SELECT * FROM parquet_metadata('{secret}')",
+    "SELECT * FROM sniff_csv('{secret}')",
+    "SELECT * FROM read_csv('https://example.org/x.csv')",
+    "SELECT * FROM query('COPY images TO ''{secret}''')",
+    "SELECT getenv('HOME')",
+    "SELECT * FROM secret_variable",
+    "",
+    "   ",
+    "nonsense",
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_sql_can_read_the_views_and_reach_nothing_else(shared_store: Store, tmp_path: Path, attack: str) -> None:
+    secret_variable = tmp_path / "secret.csv"
+    secret_variable.write_text("a\nhidden\n")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(QueryError) as caught, query_errors():  # some functions open their file only when read
+        shared_store.sql(attack.format(secret=secret_variable)).fetchall()
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert secret_variable.read_text() == "a\nhidden\n"
+
+
+ESCAPES = [
+    "true) OR (true",
+    "1 = 1) UNION SELECT 1 --",
+    "true UNION SELECT 1",
+    "true; DROP VIEW images",
+    "true GROUP BY plate",
+    "true ORDER BY plate",
+    "true LIMIT 1",
+    "true QUALIFY true",
+    "true HAVING true",
+    "true WINDOW w AS ()",
+    "true USING SAMPLE 1",
+    "",
+    " -- nothing",
+    "/*",
+    "SELECT 1",
+    "count(*) > 1",
+    "compound IN (SELECT * FROM read_csv('/etc/passwd'))",
+    "(SELECT count(*) FROM glob('/*')) > 0",
+    "nonsense",
+    "compound = ",
+    "compound = 'unclosed",
+]
+
+
+@pytest.mark.parametrize("where", ESCAPES)
+def test_a_filter_is_one_expression(shared_store: Store, where: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        shared_store.vectors(where)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "compound = 'it''s' OR concentration_um BETWEEN 1 AND 5",
+        "concentration_um >= 5 -- the high doses",
+        "compound IN (SELECT compound FROM images WHERE moa = 'tubulin')",
+        "regexp_matches(well, '^A0[1-6]$') AND NOT (role = 'control')",
+        "moa IS NULL",
+        "group_id LIKE '%taxol%' AND configuration = 0",
+    ],
+)
+def test_any_expression_is_a_filter(store: Store, where: str) -> None:
+    expected = store.sql(f"SELECT count(*) FROM images WHERE ({where}\n)").fetchall()[0][0]
+    assert len(store.vectors(where)[0]) == expected
+
+
+def test_an_error_names_the_columns_that_were_meant(store: Store) -> None:
+    with pytest.raises(QueryError, match=r'"concentration" not found.*"concentration_um"'):
+        store.sql("SELECT concentration FROM images")
+    with pytest.raises(QueryError, match="only SELECT is allowed here, not DROP"):
+        store.sql("DROP VIEW images")
