@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from phenoembed_cli.output import note
 from phenoembed_store.errors import PhenoembedError
@@ -26,10 +27,21 @@ COMMANDS = (
 )
 """In the order of `--help`. Each is a module of this package with a function of that name."""
 
+
+class _Group(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:  # Typer would end without a word; ours may say how to go on
+            note(str(stop) or "interrupted")
+            return 130
+
+
 _UsageError: Any = typer.BadParameter.__base__  # click's, wherever this Typer keeps it
 
 app = typer.Typer(
     name="phenoembed",
+    cls=_Group,
     help="Embeddings and similarity search for label-free phenotypic screens: which compounds look like this one?",
     add_completion=False,
     pretty_exceptions_enable=False,
