@@ -8,12 +8,15 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,12 +67,13 @@ def embed_batches(
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=_serve, args=(theirs, store, tuple(encoders), expected_shape), daemon=True)
-    child.start()
+    with _without_main():
+        child.start()
     theirs.close()
     try:
         waiting = 0
         for batch in batches:
-            ours.send(batch)
+            _send(ours, batch)
             waiting += 1
             if waiting >= IN_FLIGHT:
                 yield _receive(ours)
@@ -83,10 +87,29 @@ def embed_batches(
             child.kill()
 
 
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """A spawned process imports its parent's script and so runs it again; this child has no use for that."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _send(connection: Connection, batch: tuple[tuple[int, ...], tuple[Source, ...]]) -> None:
+    try:
+        connection.send(batch)
+    except (BrokenPipeError, ConnectionResetError):
+        _receive(connection)  # raises what the child left to say
+        raise
+
+
 def _receive(connection: Connection) -> Embedded:
     try:
         answer = connection.recv()
-    except EOFError as error:
+    except (EOFError, ConnectionResetError) as error:
         raise StoreError("the encoding process ended early (out of memory?); run the same command again") from error
     if isinstance(answer, Exception):
         raise answer
