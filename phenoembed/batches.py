@@ -37,7 +37,8 @@ class GroupBatches(IterableDataset[Batch]):
         shuffle_seed: int | None = None,
     ) -> None:
         self.pixels, self.groups, self.places, self.labels = pixels, groups, places, labels
-        self.n_batches = max(1, -(-len(places) // batch_groups))
+        # at least two groups a batch, where there are two: batch normalisation cannot train on one image
+        self.n_batches = max(1, min(-(-len(places) // batch_groups), len(places) // 2))
         self.shuffle_seed = shuffle_seed
         self.epoch = 0
 
