@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from phenoembed.cache import sources_of
-from phenoembed.embedding import BATCH_IMAGES, Embedded, Source, content_hash, embed_batches
+from phenoembed.embedding import BATCH_IMAGES, Embedded, FileFacts, Source, content_hash, embed_batches
 from phenoembed.embedding import embed_files as embed_files
 from phenoembed.pixels import common_shape
 from phenoembed.screen import STACK_COLUMN, Screen
@@ -64,22 +64,27 @@ class _Plan:
 class _Pending:
     """Encoded rows that are not committed yet."""
 
-    rows: list[int] = field(default_factory=list)
-    facts: list[Any] = field(default_factory=list)
-    embeddings: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    rejected: list[tuple[int, str]] = field(default_factory=list)
+    answers: list[Embedded] = field(default_factory=list)  # taken in whole: Ctrl-C may come at any line
     since: float = field(default_factory=time.monotonic)
 
-    def add(self, answer: Embedded) -> None:
-        """Take in one batch."""
-        for number, facts, reason in zip(answer.numbers, answer.facts, answer.reasons, strict=True):
-            if reason is not None:
-                self.rejected.append((number, reason))
-            else:
-                self.rows.append(number)
-                self.facts.append(facts)
-        for name, block in answer.embeddings.items():
-            self.embeddings.setdefault(name, []).append(block)
+    @property
+    def rows(self) -> list[int]:
+        """Rows of the screen that were encoded, in the order of ``facts`` and ``embeddings``."""
+        return [number for one in self.answers for number, facts in zip(one.numbers, one.facts, strict=True) if facts]
+
+    @property
+    def facts(self) -> list[FileFacts]:
+        return [facts for one in self.answers for facts in one.facts if facts]
+
+    @property
+    def rejected(self) -> list[tuple[int, str]]:
+        """Rows of the screen that cannot be used, and why."""
+        both = [pair for one in self.answers for pair in zip(one.numbers, one.reasons, strict=True)]
+        return [(number, reason) for number, reason in both if reason is not None]
+
+    def embeddings(self, encoder: str) -> np.ndarray:
+        """(rows, dim) float32."""
+        return np.concatenate([one.embeddings[encoder] for one in self.answers])
 
     def due(self, commit_rows: int) -> bool:
         """Whether it is time to commit."""
@@ -153,7 +158,7 @@ def _encode(
             done += len(answer.numbers)
             if started is None:
                 started, first = time.perf_counter(), done  # the first batch carries the child's start
-            pending.add(answer)
+            pending.answers.append(answer)
             if progress:
                 progress(done, len(rows))
             if pending.due(commit_rows):
@@ -178,24 +183,25 @@ def _batches(
 
 def _commit(store: Store, metadata: pa.Table, pending: _Pending, encoders: Sequence[str]) -> int:
     """Write what is pending. The encoder asked for goes last: an image that has it has the others too."""
-    if not pending.rows and not pending.rejected:
+    if not pending.answers:
         return 0
+    rows = pending.rows
     bad = metadata.select(SCREEN_SCHEMA.names).take(pa.array([row for row, _ in pending.rejected], pa.int64()))
     bad = bad.append_column("reason", pa.array([reason for _, reason in pending.rejected], pa.string()))
     for name in reversed(encoders):
         accepted = None
-        if pending.rows:
-            accepted = metadata.take(pa.array(pending.rows))
+        if rows:
+            accepted = metadata.take(pa.array(rows))
             for column, values in _facts_columns(pending.facts).items():
                 accepted = accepted.append_column(column, values)
-            accepted = accepted.append_column("encoder", pa.array([name] * len(pending.rows)))
-            accepted = accepted.append_column("embedding", _list_column(np.concatenate(pending.embeddings[name])))
+            accepted = accepted.append_column("encoder", pa.array([name] * len(rows)))
+            accepted = accepted.append_column("embedding", _list_column(pending.embeddings(name)))
         rejected = _reject_table(bad, name) if bad.num_rows and name == encoders[0] else None
         store.write_images(accepted, rejected)
-    return len(pending.rows)
+    return len(rows)
 
 
-def _facts_columns(facts: Sequence[Any]) -> dict[str, pa.Array]:
+def _facts_columns(facts: Sequence[FileFacts]) -> dict[str, pa.Array]:
     return {
         "content_hash": pa.array([one.content_hash for one in facts]),
         "file_bytes": pa.array([one.file_bytes for one in facts], pa.int64()),
@@ -232,9 +238,9 @@ def _plan(screen: Screen, sources: Sequence[Source], store: Store, encoders: Seq
     encode, update, unchanged = [], [], 0
     for row, key in enumerate(keys):
         found = [table.get(key) for table in known]
-        if any(one is None for one in found) or not _same_content(sources[row], found[0]):
+        if not all(_same_content(sources[row], one) for one in found):
             encode.append(row)
-        elif any(one is not None and one.values != values[row] for one in found):
+        elif any(one is not None and str(one.values) != str(values[row]) for one in found):  # as text: NaN is NaN
             update.append(row)
         else:
             unchanged += 1
@@ -266,13 +272,14 @@ def _known(store: Store, encoder: str, columns: Sequence[str]) -> dict[Key, _Kno
 
 def _same_content(source: Source, known: _Known | None) -> bool:
     """Size and time of the files first; where they differ, the bytes decide."""
-    assert known is not None
+    if known is None:
+        return False
     try:
         stats = [path.stat() for path in source]
+        if sum(stat.st_size for stat in stats) != known.file_bytes:
+            return False
+        return max(stat.st_mtime_ns for stat in stats) == known.file_mtime_ns or (
+            content_hash(source) == known.content_hash
+        )
     except OSError:
-        return False
-    if sum(stat.st_size for stat in stats) != known.file_bytes:
-        return False
-    if max(stat.st_mtime_ns for stat in stats) == known.file_mtime_ns:
-        return True
-    return content_hash(source) == known.content_hash
+        return False  # reading it again says why
