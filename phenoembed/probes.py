@@ -82,7 +82,9 @@ class Report:
         return [split for split in SPLITS if not any(one.split == split for one in self.tested)]
 
     def document(self, split: Split) -> dict[str, Any]:
-        """What ``probe --json`` prints."""
+        """What ``probe --json`` prints. Raises NotInStore where the split has no encoder."""
+        if split not in SPLITS:
+            raise TrainingError(f"split {split!r} is not one of {', '.join(SPLITS)}")
         main = self.select(split, TEST_NAMES[split], "encoder")
         if not main:
             raise NotInStore(_not_trained(split))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,13 @@ class Task:
     binary_positive: str | None = None  # the positive class of a two-class task
 
 
-def _of_treated(groups: Groups, values: list[str | None]) -> np.ndarray:
+def _of_treated(groups: Groups, values: list[Any]) -> np.ndarray:
     """(groups,) these values for treated groups, None for controls and where the value is empty."""
     return np.array(
-        [value or None if role == "treated" else None for value, role in zip(values, groups.roles, strict=True)],
+        [
+            str(value) if role == "treated" and value not in (None, "") else None
+            for value, role in zip(values, groups.roles, strict=True)
+        ],
         dtype=object,
     )
 
