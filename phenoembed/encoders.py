@@ -43,18 +43,25 @@ def save_encoder(
     weights = {f"encoder.{name}": value for name, value in _state(encoder).items()}
     if head is not None:
         weights |= {f"head.{name}": value for name, value in _state(head).items()}
+    # how pixels reach the network is part of it: the same untrained weights at another size are another encoder
+    pixels = [config["pixel_mean"], config["pixel_sd"], config["size"] or 0]
+    weights["pixels"] = torch.tensor(pixels, dtype=torch.float64)
     identifier = _hash(weights)
     folder = store / "encoders" / identifier
-    if folder.exists():
-        return identifier
-    beside = folder.with_name(f".{identifier}.tmp")
+    beside = store / f".encoder-{identifier}.tmp"  # outside of encoders/: what lies there is whole
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     (beside / "model.safetensors").write_bytes(save(weights))
     (beside / "config.json").write_text(json.dumps({"id": identifier, "dim": EMBEDDING_DIM, **config}, indent=2))
     if fold is not None:
         fold.save(beside / "fold.json")
-    beside.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():  # trained again: what was damaged is mended, and it is the newest
+        for file in sorted(beside.iterdir(), reverse=True):  # model.safetensors first, config.json last
+            file.replace(folder / file.name)
+        beside.rmdir()
+    else:
+        beside.rename(folder)
     return identifier
 
 
