@@ -29,6 +29,7 @@ from phenoembed.model import EMBEDDING_DIM, Encoder, pick_device, to_network
 from phenoembed.progress import Progress, Stage, silent
 from phenoembed.screen import Screen
 from phenoembed_store.errors import TrainingError
+from phenoembed_store.schema import SCREEN_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def train_folds(
 
     With ``resume``, folds of "all" that are done already are kept, and the interrupted one goes on.
     """
-    if folds != "all" and not folds.isdigit():
+    if folds != "all" and not folds.isdecimal():
         raise TrainingError(f"fold {folds!r} is neither a number from 0 nor 'all'")
     if folds != "all":
         return [train(screen, store, replace(settings, fold=int(folds)), resume=resume, stage=stage)]
@@ -281,7 +282,7 @@ def _run_name(screen: Screen, settings: Settings) -> str:
 
 
 def _content(screen: Screen) -> list[Any]:
-    columns = screen.table.select(["screen", "plate", "well", "field", "time_h", "compound", "concentration_um"])
+    columns = screen.table.select([name for name in SCREEN_SCHEMA.names if name != "path"])
     rows = sorted(zip(*(column.to_pylist() for column in columns.columns), strict=True), key=str)
     return [hashlib.sha256(json.dumps(rows).encode()).hexdigest()]
 
