@@ -103,7 +103,7 @@ def _outline(
 def _warp(rng: np.random.Generator, axis: Patch) -> tuple[Patch, Patch]:
     """Bend the plane around the centre by 1 to 3 µm, so that outlines are no stars. Returns x and y of each point."""
     size, phase = rng.uniform(1, 3, 2), rng.uniform(0, 2 * math.pi, 2)
-    wave = 2 * math.pi / rng.uniform(22, 40)
+    wave = 2 * math.pi / rng.uniform(35, 70)
     x = axis[None, :] + (size[0] * (np.sin(wave * axis + phase[0]) - np.sin(phase[0]))).astype(np.float32)[:, None]
     y = axis[:, None] + (size[1] * (np.sin(wave * axis + phase[1]) - np.sin(phase[1]))).astype(np.float32)[None, :]
     return x, y
@@ -151,7 +151,7 @@ def _add_nucleus(
     lobes = 1 + 2 * phenotype.nucleus_irregularity * np.cos(3 * np.arctan2(across, along) + rng.uniform(0, 6))
     out = np.hypot(along / 1.12, across * 1.12) / (radius * lobes)  # 1 on the rim
     mask = _sigmoid((1 - out) * np.float32(2 * radius))
-    phase[here] += mask * (0.10 * np.sqrt(np.clip(1 - out**2, 0, 1)) - 0.25 * phenotype.body_rad)
+    phase[here] += mask * (0.10 * np.sqrt(np.clip(1 - out**2, 0, 1)) - 0.4 * phenotype.body_rad)
     phase[here] += 0.10 * np.exp(-(((out - 1) * (radius / 0.7)) ** 2))
     texture[here] *= 1 - 0.8 * mask
     for _ in range(rng.poisson(phenotype.nucleoli)):

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phenoembed.simulate.mechanisms import MECHANISMS
+from phenoembed.simulate.mechanisms import MECHANISMS, SPAN
 from phenoembed.simulate.phenotype import PARAMETERS
 
 KILL_PER_H = 0.10  # death rate far above the LC50: nine cells in ten a day
 INACTIVE_SHARE = 8  # one compound in so many does nothing
 COMPOUNDS_A_MECHANISM = 3.5
-STRENGTH = 1.3  # of the directions in MECHANISMS, median
-STRENGTH_SD = 0.4  # of the log of each component's strength, between compounds of one mechanism
-OFF_TARGET_SD = 0.45  # log fold change of a parameter that the mechanism does not touch
-OFF_TARGETS = 6  # how many such parameters a compound moves
+STRENGTH = 1.4  # of the directions in MECHANISMS, median
+STRENGTH_SD = 0.45  # of the log of each component's strength, between compounds of one mechanism
+OFF_TARGET_SD = 0.35  # of the span of a parameter that the mechanism does not touch
+OFF_TARGETS = 7  # how many such parameters a compound moves
 
 
 @dataclass(frozen=True)
@@ -86,20 +86,20 @@ def _draw_active(name: str, mechanism: str, toxicity: str, rng: np.random.Genera
         ec50 = _log_uniform(rng, 0.06, 0.3)
         lc50 = ec50 * _log_uniform(rng, 12, 40)
     else:
-        ec50 = _log_uniform(rng, 0.1, 8.0)
-        lc50 = max(ec50 * 4, _log_uniform(rng, 25, 150)) if toxicity == "high" else math.inf
+        ec50 = _log_uniform(rng, 0.08, 4.0)
+        lc50 = max(ec50 * 4, _log_uniform(rng, 30, 200)) if toxicity == "high" else math.inf
     slope = float(rng.uniform(1.5, 2.5))
-    return Compound(name, mechanism, ec50, slope, _log_uniform(rng, 3, 36), lc50, _draw_log_fold(mechanism, rng))
+    return Compound(name, mechanism, ec50, slope, _log_uniform(rng, 3, 30), lc50, _draw_log_fold(mechanism, rng))
 
 
 def _draw_log_fold(mechanism: str, rng: np.random.Generator) -> dict[str, float]:
     """The mechanism's direction, each component with its own strength, and a few deviations of the compound's own."""
     shared = MECHANISMS[mechanism]
-    log_fold = {name: change * STRENGTH * float(rng.lognormal(0, STRENGTH_SD)) for name, change in shared.items()}
+    drawn = {name: change * STRENGTH * float(rng.lognormal(0, STRENGTH_SD)) for name, change in shared.items()}
     others = [name for name in PARAMETERS if name not in shared and name != "growth_per_h"]
     for i in rng.permutation(len(others))[:OFF_TARGETS]:
-        log_fold[others[i]] = float(rng.normal(0, OFF_TARGET_SD))
-    return log_fold
+        drawn[others[i]] = OFF_TARGET_SD * SPAN[others[i]] * float(rng.normal())
+    return {name: min(max(change, -SPAN[name]), SPAN[name]) for name, change in drawn.items()}
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

@@ -25,7 +25,7 @@ def render_field(
     phase = phase_map(line, cells, crowding, effects.debris_per_mm2, (size + 2 * margin) * optics.oversampling, rng)
     intensity = zernike(phase, optics, step_um, effects.focus_um + float(rng.normal(0, 1.5)))
     intensity = bin_pixels(intensity, optics.oversampling)[margin : margin + size, margin : margin + size]
-    exposure = effects.exposure * float(np.exp(rng.normal(0, 0.05)))
+    exposure = effects.exposure * float(np.exp(rng.normal(0, 0.02)))
     return expose(intensity, _illumination(size, effects), effects.veil, exposure, optics, rng)
 
 

@@ -70,3 +70,12 @@ MECHANISMS: Mapping[str, Mapping[str, float]] = {
     },
 }  # fmt: skip
 """Mechanism -> phenotype parameter -> log fold change where the compound acts fully."""
+
+SPAN: Mapping[str, float] = {
+    "growth_per_h": 3.0, "area_um2": 1.1, "elongation": 1.5, "edge_roughness": 1.2, "protrusions": 2.0,
+    "protrusion_um": 1.0, "lamella_rad": 0.8, "body_rad": 0.8, "body_spread": 0.5, "granularity_rad": 1.0,
+    "grain_um": 0.6, "droplets": 2.5, "vacuoles": 3.6, "vacuole_um": 0.7, "nucleus_um": 0.45,
+    "nucleus_irregularity": 1.8, "nucleoli": 1.2, "multinucleate": 3.2, "mitotic": 2.8, "rounded": 2.5, "blebs": 2.5,
+    "clustering": 1.2,
+}  # fmt: skip
+"""Phenotype parameter -> the largest log fold change, up or down, that a compound can cause in a living cell."""

@@ -81,8 +81,8 @@ def draw_effects(well: WellPlan, seed: int) -> WellEffects:
     return WellEffects(
         seeding=float(np.exp(replicate.normal(0, 0.15) + plate.normal(0, 0.05) + own.normal(0, 0.2) - 0.3 * edge)),
         phenotype=passage,
-        exposure=float(np.exp(plate.normal(0, 0.08) + own.normal(0, 0.1))),
-        veil=float(1 / (1 + np.exp(1.2 + plate.normal(0, 0.4) + own.normal(0, 0.5)))),
+        exposure=float(np.exp(plate.normal(0, 0.03) + own.normal(0, 0.04))),
+        veil=float(1 / (1 + np.exp(1.5 + plate.normal(0, 0.3) + own.normal(0, 0.4)))),
         focus_um=float(plate.normal(0, 1.5) + own.normal(0, 2.5)),
         gradient=(float(tilt[0]), float(tilt[1]), float(own.normal(0, 0.04) - 0.12 * edge)),
         debris_per_mm2=float(np.exp(np.log(250) + plate.normal(0, 0.4) + own.normal(0, 0.5))),
