@@ -139,7 +139,7 @@ def _count_folds(columns: _Groups, split: Split) -> int:
         n = min(N_FOLDS, int(counts.min(initial=N_FOLDS)))
         if n < 2:
             raise TrainingError(
-                f"the field split needs two groups of every compound; {names[counts.argmin()]!r} has one"
+                f"the field split needs two groups of every compound; {str(names[counts.argmin()])!r} has one"
             )
         return n
     n = min(N_FOLDS, len(names))
