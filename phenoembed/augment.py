@@ -77,7 +77,7 @@ def _flip_and_turn(images: Tensor) -> Tensor:
     turns = torch.randint(0, 4 if square else 2, (len(images),), device=images.device) * (1 if square else 2)
     flips = torch.randint(0, 2, (len(images),), device=images.device)
     out = torch.empty_like(images)
-    for quarters in range(4):
+    for quarters in range(4) if square else (0, 2):
         for flip in range(2):
             chosen = (turns == quarters) & (flips == flip)
             turned = torch.rot90(images[chosen], quarters, (2, 3))
