@@ -23,7 +23,11 @@ COMMANDS = (
     "search",
     "query",
     "annotate",
+    "import_",
+    "export",
     "status",
+    "verify",
+    "compact",
 )
 """In the order of `--help`. Each is a module of this package with a function of that name."""
 

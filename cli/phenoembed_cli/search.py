@@ -20,6 +20,9 @@ SHOWN = {
 
 def search(
     compound: Annotated[str | None, typer.Option("--compound", help="Search by a compound of the store.")] = None,
+    concentration: Annotated[
+        float | None, typer.Option("--concentration", metavar="µM", help="Of the compound, only this concentration.")
+    ] = None,
     well: Annotated[str | None, typer.Option("--well", metavar="PLATE:WELL", help="Search by a well.")] = None,
     group: Annotated[str | None, typer.Option("--group", metavar="ID", help="Search by a group's id.")] = None,
     image: Annotated[Path | None, typer.Option("--image", metavar="FILE", help="Search by an image file.")] = None,
@@ -50,6 +53,7 @@ def search(
         vector = embed_files([image], opened, opened.resolve_encoder(encoder))[0]
     hits = opened.search(
         compound=compound,
+        concentration_um=concentration,
         well=well,
         group=group,
         vector=vector,

@@ -65,15 +65,30 @@ def l2_normalise(vectors: Floats) -> Floats:
     return found
 
 
-def group_embeddings(vectors: Floats, configuration: Integers, group: Integers) -> Floats:
-    """Mean within each configuration, then over the group's configurations, of length one: (groups, dim).
+def median_by(vectors: Floats, unit: Integers) -> Floats:
+    """Median of the vectors of each unit, feature by feature, (units, dim)."""
+    units = deal(unit)
+    medians = [np.median(vectors[units.of(u)], axis=0) for u in range(len(units))]
+    return np.asarray(medians, np.float32).reshape(len(units), vectors.shape[1])
+
+
+def group_means(vectors: Floats, configuration: Integers, group: Integers) -> Floats:
+    """Mean within each configuration, then over the group's configurations: (groups, dim).
 
     vectors: (images, dim); group: the number of each image's group, 0..n-1; configuration: a number within the group.
     """
     part, first = number(group, configuration)
-    return l2_normalise(mean_by(mean_by(vectors, part), group[first]))
+    return mean_by(mean_by(vectors, part), group[first])
 
 
 def compound_embeddings(groups: Floats, compound: Integers) -> Floats:
-    """Mean over the groups of each compound (or treatment), of length one: (compounds, dim)."""
+    """Mean over the groups (of length one) of each compound, of length one: (compounds, dim)."""
     return l2_normalise(mean_by(groups, compound))
+
+
+def treatment_embeddings(means: Floats, treatment: Integers) -> Floats:
+    """Median over the group means of each compound at one concentration, of length one: (treatments, dim).
+
+    The median is what the field reports for treatments; a well that went wrong does not move it.
+    """
+    return l2_normalise(median_by(means, treatment))

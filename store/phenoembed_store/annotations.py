@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from phenoembed_store.errors import StoreError
+from phenoembed_store.reading import read_table
 from phenoembed_store.schema import SCREEN_SCHEMA
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -37,7 +38,7 @@ def read_annotations(source: Path | pa.Table, on: str) -> pa.Table:
     """A table of annotations, its keys under our names and typed. Raises StoreError."""
     if on not in KEYS:
         raise StoreError(f"cannot join on '{on}'; one of: {' | '.join(KEYS)}")
-    table = source if isinstance(source, pa.Table) else read_file(source)
+    table = source if isinstance(source, pa.Table) else read_table(source)
     names = [_our_name(name, KEYS[on]) for name in table.column_names]
     missing = [key for key in KEYS[on] if key not in names]
     if missing:
@@ -48,21 +49,6 @@ def read_annotations(source: Path | pa.Table, on: str) -> pa.Table:
     for key in KEYS[on]:
         table = table.set_column(table.column_names.index(key), key, _typed(table.column(key), key))
     return _distinct(table, KEYS[on])
-
-
-def read_file(path: Path) -> pa.Table:
-    """A CSV, TSV (gzipped or not) or Parquet file as a table."""
-    import duckdb
-
-    if not path.is_file():
-        raise StoreError(f"no file at '{path}'")
-    with duckdb.connect() as connection:
-        try:
-            if path.suffix == ".parquet":
-                return connection.read_parquet(str(path)).to_arrow_table()
-            return connection.read_csv(str(path), header=True, sample_size=-1).to_arrow_table()
-        except duckdb.Error as error:
-            raise StoreError(f"cannot read '{path}': {str(error).splitlines()[0]}") from None
 
 
 def merge_annotations(known: pa.Table, new: pa.Table, on: str) -> pa.Table:

@@ -1,10 +1,13 @@
 """The encoders of a store: what each is, and which one is meant."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from phenoembed_store.errors import NotInStore, StoreError
 
@@ -39,7 +42,7 @@ def read_encoders(folder: Path, with_images: Mapping[str, int]) -> list[EncoderI
 
 def last_trained(folder: Path) -> str | None:
     """The encoder that was trained last."""
-    trained = [encoder.id for encoder in read_encoders(folder, {}) if not encoder.untrained]
+    trained = [encoder.id for encoder in read_encoders(folder, {}) if not encoder.untrained and not encoder.imported]
     return trained[-1] if trained else None
 
 
@@ -64,6 +67,29 @@ def resolve_encoder(encoders: Sequence[EncoderInfo], prefix: str) -> str:
     return matches[0]
 
 
+def features_of(folder: Path, name: str) -> list[str] | None:
+    """The names of an imported encoder's features, in their order; None for an encoder that was not imported."""
+    path = folder / name / "config.json"
+    return _read(path).config.get("features") if path.is_file() else None
+
+
+def write_imported(folder: Path, name: str, features: Sequence[str], source: str) -> None:
+    """Keep what imported embeddings are: where from, and the names of their numbers."""
+    config = {
+        "id": name,
+        "method": "imported",
+        "imported": True,
+        "dim": len(features),
+        "source": source,
+        "trained_at": datetime.now(UTC).isoformat(),
+        "features": list(features),
+    }
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    beside = folder / name / f".config.{uuid4().hex[:8]}"
+    beside.write_text(json.dumps(config, indent=2))
+    os.replace(beside, folder / name / "config.json")
+
+
 def _read(path: Path) -> EncoderInfo:
     try:
         config = json.loads(path.read_text())
@@ -77,5 +103,6 @@ def _read(path: Path) -> EncoderInfo:
         dim=int(config.get("dim", 0)),
         trained_at=str(config.get("trained_at", "")),
         untrained=bool(config.get("untrained", False)),
+        imported=bool(config.get("imported", False)),
         config=config,
     )

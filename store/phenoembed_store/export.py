@@ -1,50 +1,140 @@
-"""Tables out of the store: CSV, JSON and Parquet files."""
+"""Out of the store: tables as CSV, JSON and Parquet; embeddings also as AnnData and for TensorBoard's projector."""
 
+import csv
+import gzip
+import io
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
+import numpy as np
 import pyarrow as pa
 
-from phenoembed_store.errors import StoreError
+from phenoembed_store.aggregate import Floats
+from phenoembed_store.errors import MissingExtra, StoreError
+
+FIELD_NAMES = {
+    "screen": "Metadata_Screen",
+    "plate": "Metadata_Plate",
+    "well": "Metadata_Well",
+    "field": "Metadata_Site",
+    "time_h": "Metadata_Time",
+    "channel": "Metadata_Channel",
+    "z": "Metadata_Z",
+    "replicate": "Metadata_Replicate",
+    "compound": "Metadata_Compound",
+    "concentration_um": "Metadata_Concentration",
+    "role": "Metadata_Role",
+    "path": "Metadata_Path",
+}
+"""How the field calls our columns, in CSV and AnnData; other metadata gets the prefix."""
+
+FORMATS = ("parquet", "csv", "anndata", "projector")
+_SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv", ".h5ad": "anndata"}
 
 
 def write_table(table: pa.Table, out: Path | None, form: str) -> None:
-    """Write a table as csv, json or parquet; as text on standard output where there is no file."""
+    """Write a query's result as csv, json or parquet; as text on standard output where there is no file."""
     if form == "parquet":
         import pyarrow.parquet as pq
 
-        pq.write_table(table, _named(out))
+        if out is None:
+            raise StoreError("Parquet is no text: name a file to write to")
+        pq.write_table(table, out)
         return
-    text = _csv(table) if form == "csv" else _json(table)
+    write = _write_csv if form == "csv" else _write_json
     if out is None:
-        sys.stdout.write(text)
+        write(table, sys.stdout)
+        return
+    with _open_text(out) as file:
+        write(table, file)
+
+
+def format_of(out: Path) -> str:
+    """The format that a file's name asks for; a name without a suffix is a folder for the projector."""
+    for suffix, form in _SUFFIXES.items():
+        if out.name.endswith(suffix):
+            return form
+    if not out.suffix:
+        return "projector"
+    raise StoreError(f"'{out.name}': write .parquet, .csv, .csv.gz, .h5ad, or name a folder for the projector's files")
+
+
+def export_embeddings(rows: pa.Table, vectors: Floats, features: Sequence[str], out: Path) -> str:
+    """Write images and their embeddings in the format that ``out`` asks for; its name. Values are kept to the bit.
+
+    features: names of the embedding's numbers, for the formats that give each a column.
+    """
+    form = format_of(out)
+    if form == "parquet":
+        from phenoembed_store.groups import vectors_column
+
+        write_table(rows.append_column("embedding", vectors_column(vectors)), out, form)
+    elif form == "csv":
+        named = _named(rows)
+        for i, feature in enumerate(features):
+            named = named.append_column(feature, pa.array(vectors[:, i]))
+        with _open_text(out) as file:
+            _write_csv(named, file)
+    elif form == "anndata":
+        _write_anndata(_named(rows), vectors, features, out)
     else:
-        out.write_text(text)
+        _write_projector(rows, vectors, out)
+    return form
 
 
-def _csv(table: pa.Table) -> str:
-    """Lists, which CSV does not know, as JSON."""
-    import csv
-    import io
-    import json
+def _named(rows: pa.Table) -> pa.Table:
+    return rows.rename_columns([FIELD_NAMES.get(name, f"Metadata_{name}") for name in rows.column_names])
 
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+
+def _write_csv(table: pa.Table, file: TextIO) -> None:
+    """Floats are written so that they read back the same; lists, which CSV does not know, as JSON."""
+    writer = csv.writer(file, lineterminator="\n")
     writer.writerow(table.column_names)
-    for batch in table.to_batches():
-        columns = [column.to_pylist() for column in batch.columns]
-        for row in zip(*columns, strict=True):
-            writer.writerow([json.dumps(value) if isinstance(value, list | dict) else value for value in row])
-    return buffer.getvalue()
+    for batch in table.to_batches(max_chunksize=4096):
+        writer.writerows(zip(*(_texts(column) for column in batch.columns), strict=True))
 
 
-def _json(table: pa.Table) -> str:
-    import json
+def _texts(column: pa.Array) -> list[Any]:
+    if pa.types.is_float32(column.type):  # as Python floats they would be written with sixteen digits
+        return [None if value is None else str(np.float32(value)) for value in column.to_pylist()]
+    return [json.dumps(value) if isinstance(value, list | dict) else value for value in column.to_pylist()]
 
-    return json.dumps(table.to_pylist(), indent=2, ensure_ascii=False, default=str) + "\n"
+
+def _write_json(table: pa.Table, file: TextIO) -> None:
+    json.dump(table.to_pylist(), file, indent=2, ensure_ascii=False, default=str)
+    file.write("\n")
 
 
-def _named(out: Path | None) -> Path:
-    if out is None:
-        raise StoreError("Parquet is no text: name a file to write to")
-    return out
+def _write_anndata(rows: pa.Table, vectors: Floats, features: Sequence[str], out: Path) -> None:
+    try:
+        import anndata
+    except ImportError:
+        raise MissingExtra("anndata", "anndata") from None
+    import pandas as pd  # type: ignore[import-untyped]  # anndata brings it
+
+    observed = rows.to_pandas()
+    observed.index = pd.Index([str(i) for i in range(len(observed))])
+    for name in observed.columns:
+        if observed[name].isna().all():  # h5ad knows no column of nothing
+            observed = observed.drop(columns=name)
+    anndata.AnnData(X=vectors, obs=observed, var=pd.DataFrame(index=pd.Index(list(features)))).write_h5ad(out)
+
+
+def _write_projector(rows: pa.Table, vectors: Floats, folder: Path) -> None:
+    """The two files that https://projector.tensorflow.org loads: vectors.tsv and metadata.tsv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "vectors.tsv").open("w") as file:
+        file.writelines("\t".join(map(str, vector)) + "\n" for vector in vectors)
+    with (folder / "metadata.tsv").open("w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(rows.column_names)
+        writer.writerows(list(row.values()) for row in rows.to_pylist())
+
+
+def _open_text(path: Path) -> TextIO:
+    if path.name.endswith(".gz"):
+        return io.TextIOWrapper(gzip.open(path, "wb"), encoding="utf-8", newline="")
+    return path.open("w", encoding="utf-8", newline="")

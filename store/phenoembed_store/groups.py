@@ -13,23 +13,28 @@ from phenoembed_store.schema import GROUPS_SCHEMA
 from phenoembed_store.tables import Scan, Table
 
 MADE_FROM = "images_versions"
-"""Where the log of the groups table says which version of the images each encoder's groups were made from."""
+"""Where the log of the groups table says what each encoder's groups were made from."""
 
 
-def made_from(scan: Scan) -> dict[str, int]:
-    """The version of the images table that each encoder's groups were made from; empty when nobody knows."""
+def origin(images: Images) -> str:
+    """What groups are made from: a version of the images, under a transform."""
+    return f"{images.version}/{images.transform.id if images.transform else 'none'}"
+
+
+def made_from(scan: Scan) -> dict[str, str]:
+    """What each encoder's groups were made from; empty when nobody knows."""
     try:
-        return {str(name): int(version) for name, version in json.loads(scan.properties[MADE_FROM]).items()}
+        return {str(name): str(made) for name, made in json.loads(scan.properties[MADE_FROM]).items()}
     except (KeyError, ValueError, AttributeError):
         return {}
 
 
-def write_groups(table: Table, images: Images, versions: Mapping[str, int]) -> None:
-    """Replace one encoder's groups; ``versions`` are those of the other encoders' groups, which stay."""
+def write_groups(table: Table, images: Images, made: Mapping[str, str]) -> None:
+    """Replace one encoder's groups; ``made``: what the table's groups were made from; others stay."""
     rows = group_rows(images)
-    properties = {MADE_FROM: json.dumps({**versions, images.encoder: images.version})}
+    properties = {MADE_FROM: json.dumps({**made, images.encoder: origin(images)})}
     quoted = images.encoder.replace("'", "''")
-    table.replace(rows, f"encoder = '{quoted}'" if versions else None, properties=properties)
+    table.replace(rows, f"encoder = '{quoted}'" if made else None, properties=properties)
 
 
 def group_rows(images: Images) -> pa.Table:

@@ -1,7 +1,7 @@
 """The images of one encoder as the search and every question see them: sorted rows, and their vectors beside them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import RLock
 from typing import Any
@@ -18,6 +18,7 @@ from phenoembed_store.grouping import assign_groups
 from phenoembed_store.schema import FILE_SCHEMA, IMAGE_KEY, IMAGES_SCHEMA
 from phenoembed_store.sql import locked
 from phenoembed_store.tables import Scan
+from phenoembed_store.transforms import Transform, fit
 
 GROUP_COLUMNS = ("group_id", "set", "configuration")
 KNOWN_COLUMNS = frozenset((*IMAGES_SCHEMA.names, *GROUP_COLUMNS))
@@ -35,6 +36,7 @@ class Images:
     rows: pa.Table
     vectors: Floats
     annotations: pa.Table
+    transform: Transform | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,8 +61,16 @@ class Images:
         return tuple(sorted(names, key=lambda name: name != "moa"))
 
     @cached_property
+    def scaled(self) -> Floats:
+        """The vectors that are compared: under the encoder's transform, where one was chosen."""
+        if self.transform is None:
+            return self.vectors
+        return self.transform.apply(self.vectors, self.rows.column("plate").to_pylist())
+
+    @cached_property
     def norms(self) -> Floats:
-        return np.asarray(np.linalg.norm(self.vectors, axis=1), np.float32)
+        """Lengths of the scaled vectors, (images,)."""
+        return np.asarray(np.linalg.norm(self.scaled, axis=1), np.float32)
 
     @cached_property
     def group(self) -> Integers:
@@ -97,7 +107,11 @@ class Images:
         """Numbers of the rows that have this value in the column."""
         import pyarrow.compute as pc
 
-        return np.flatnonzero(pc.equal(self.table.column(column), value).fill_null(False).to_numpy())
+        return np.flatnonzero(
+            pc.equal((self.rows if column in self.rows.column_names else self.table).column(column), value)
+            .fill_null(False)
+            .to_numpy()
+        )
 
     def numbered(self, columns: Sequence[str], rows: Integers) -> tuple[Integers, Integers]:
         """Number the combinations of these columns among the rows: each row's number, and a first row of each."""
@@ -118,8 +132,8 @@ class Images:
         return locked({"images": self.table.append_column(ROW, numbers)})
 
 
-def load_images(scan: Scan, encoder: str, annotations: pa.Table) -> Images:
-    """Read one encoder's images from the table. Raises NotInStore where there are none."""
+def load_images(scan: Scan, encoder: str, annotations: pa.Table, kind: str = "none") -> Images:
+    """Read one encoder's images, and fit its kind of transform. Raises NotInStore where there are none."""
     found = scan.read(where='"encoder" = $p0', parameters=[encoder])
     if not len(found):
         raise NotInStore(f"encoder '{encoder}' has no images in the store; run: phenoembed index PLATES")
@@ -128,7 +142,11 @@ def load_images(scan: Scan, encoder: str, annotations: pa.Table) -> Images:
     rows = found.drop_columns(["embedding"])
     if not np.array_equal(order, np.arange(len(order))):
         vectors, rows = vectors[order], rows.take(pa.array(order))
-    return Images(encoder, scan.version, rows.combine_chunks(), vectors, annotations)
+    images = Images(encoder, scan.version, rows.combine_chunks(), vectors, annotations)
+    if kind == "none":
+        return images
+    control = images.value_rows("role", "control")
+    return replace(images, transform=fit(kind, encoder, vectors, rows.column("plate").to_pylist(), control))
 
 
 def embedding_matrix(column: pa.ChunkedArray, name: str) -> Floats:

@@ -10,9 +10,10 @@ from phenoembed_store.aggregate import (
     Units,
     compound_embeddings,
     deal,
-    group_embeddings,
+    group_means,
     l2_normalise,
     number,
+    treatment_embeddings,
 )
 from phenoembed_store.errors import StoreError
 from phenoembed_store.images import Images
@@ -59,13 +60,18 @@ def build_level(images: Images, name: str, rows: Integers | None = None) -> Leve
         return _empty(name, images.dim)
     doses = images.codes("concentration_um")[rows] if name == "treatment" else np.zeros(len(rows), np.int64)
     part, first = number(images.group[rows], doses)
-    parts = group_embeddings(images.vectors[rows], images.configuration[rows], part)
+    means = group_means(images.scaled[rows], images.configuration[rows], part)
+    parts = l2_normalise(means)
     if name == "group":
         unit_of_part, embeddings = np.arange(len(parts), dtype=np.int64), parts
     else:
         keys = [images.codes(key)[rows[first]] for key in KEYS[name]]
         unit_of_part, _ = number(*keys)
-        embeddings = compound_embeddings(parts, unit_of_part)
+        embeddings = (
+            treatment_embeddings(means, unit_of_part)
+            if name == "treatment"
+            else compound_embeddings(parts, unit_of_part)
+        )
     part_units = _renumber(deal(part), rows)
     units = _renumber(deal(unit_of_part[part]), rows)
     return Level(name, embeddings, units, parts, part_units, unit_of_part)
@@ -81,13 +87,19 @@ class Unit:
     rows: Integers
 
 
-def unit_of(images: Images, rows: Integers) -> Unit:
-    """Take these rows as one unit. Images of no group (empty wells, spare controls) count as a group a field."""
+def unit_of(images: Images, rows: Integers, level: str = "compound") -> Unit:
+    """Take these rows as one unit, aggregated as the level's units are.
+
+    Images of no group (empty wells, spare controls) count as a group a field.
+    """
     group = images.group[rows]
     loose = -2 - images.codes("field")[rows]
     part, _ = number(np.where(group >= 0, group, loose))
-    parts = group_embeddings(images.vectors[rows], images.configuration[rows], part)
-    return Unit(l2_normalise(parts.mean(axis=0)), parts, _renumber(deal(part), rows), rows)
+    means = group_means(images.scaled[rows], images.configuration[rows], part)
+    parts = l2_normalise(means)
+    one = np.zeros(len(parts), np.int64)
+    embedding = treatment_embeddings(means, one) if level == "treatment" else compound_embeddings(parts, one)
+    return Unit(embedding[0], parts, _renumber(deal(part), rows), rows)
 
 
 def bare_unit(embedding: Floats) -> Unit:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.errors import NotInStore, StoreError
@@ -29,6 +30,7 @@ def find_query(
     well: str | None = None,
     group: str | None = None,
     vector: npt.ArrayLike | None = None,
+    concentration_um: float | None = None,
 ) -> Query:
     """The query that was asked for; exactly one of the four is given. Raises NotInStore, StoreError."""
     given = [
@@ -38,8 +40,14 @@ def find_query(
     ]
     if len(given) != 1:
         raise StoreError(f"a search takes one of compound, well, group or vector, not {' and '.join(given) or 'none'}")
+    if concentration_um is not None and compound is None:
+        raise StoreError("a concentration belongs to a compound: name one")
     if compound is not None:
-        return Query({"compound": compound}, _rows_of(images, "compound", compound))
+        rows = _rows_of(images, "compound", compound)
+        if concentration_um is None:
+            return Query({"compound": compound}, rows)
+        asked = {"compound": compound, "concentration_um": concentration_um}
+        return Query(asked, _at_concentration(images, rows, compound, concentration_um))
     if group is not None:
         return Query({"group": group}, _rows_of(images, "group_id", group, "group"))
     if well is not None:
@@ -61,6 +69,15 @@ def _rows_of(images: Images, column: str, value: str, called: str | None = None)
         hint = closest(value, names) or f"; the store has {_few(sorted(names))}"
         raise NotInStore(f"no {called or column} '{value}'{hint}")
     return rows
+
+
+def _at_concentration(images: Images, rows: Integers, compound: str, concentration_um: float) -> Integers:
+    doses = images.rows.column("concentration_um").combine_chunks().take(pa.array(rows)).to_numpy(zero_copy_only=False)
+    found: Integers = rows[np.isclose(doses, concentration_um, rtol=1e-6, atol=0)]
+    if not len(found):
+        there = ", ".join(f"{dose:g}" for dose in sorted(set(doses.tolist())))
+        raise NotInStore(f"'{compound}' is not in the store at {concentration_um:g} µM; it is at {there}")
+    return found
 
 
 def _well_rows(images: Images, place: str) -> Integers:

@@ -16,6 +16,7 @@ from phenoembed_store.hits import hit_table
 from phenoembed_store.images import Images
 from phenoembed_store.levels import Level, Unit, bare_unit, build_level, unit_of
 from phenoembed_store.queries import Query, closest
+from phenoembed_store.transforms import POOLED
 
 log = logging.getLogger("phenoembed")
 
@@ -56,7 +57,7 @@ def search(images: Images, query: Query, asked: Asked, whole: Level | None = Non
         table = hit_table(images, ranked.units, None, ranked.scores, query.rows)
     else:
         level = whole if passing is None and whole is not None else build_level(images, asked.level, passing)
-        unit = _query_unit(images, query, passing, asked.where)
+        unit = _query_unit(images, query, passing, asked)
         ranked = nearest_units(images, level, unit, asked)
         apart = "plate" in asked.not_same  # then pairs of groups that share a plate did not count
         shown = None if query.rows is None else unit.rows[:0] if apart else unit.rows
@@ -70,14 +71,15 @@ def search(images: Images, query: Query, asked: Asked, whole: Level | None = Non
         "include_self": asked.include_self,
         "encoder": images.encoder,
     }
-    document = {"query": described, "path": ranked.path, "transform": None}
+    transform = images.transform.id if images.transform else None
+    document = {"query": described, "path": ranked.path, "transform": transform}
     return table.replace_schema_metadata({b"phenoembed": json.dumps(document).encode()})
 
 
 def nearest_images(images: Images, query: Query, asked: Asked, passing: Integers | None) -> Ranked:
     """The nearest single images to the query's embedding."""
     rows = query.rows
-    vector = l2_normalise(query.vector) if query.vector is not None else unit_of(images, _present(rows)).embedding
+    vector = _scaled(images, query.vector) if query.vector is not None else unit_of(images, _present(rows)).embedding
     allowed = np.zeros(len(images), np.bool_) if passing is not None else np.ones(len(images), np.bool_)
     if passing is not None:
         allowed[passing] = True
@@ -87,7 +89,7 @@ def nearest_images(images: Images, query: Query, asked: Asked, passing: Integers
         for column in asked.not_same:
             allowed &= ~np.isin(images.codes(column), np.unique(images.codes(column)[rows]))
     candidates = np.flatnonzero(allowed)
-    vectors = images.vectors if len(candidates) == len(images) else images.vectors[candidates]
+    vectors = images.scaled if len(candidates) == len(images) else images.scaled[candidates]
     norms = images.norms[candidates]
     scores = np.divide(vectors @ vector, norms, out=np.zeros(len(candidates), np.float32), where=norms > 0)
     best = top(scores, asked.k)
@@ -136,16 +138,23 @@ def _paired(images: Images, level: Level, query: Unit, not_same: Sequence[str]) 
     return scores.astype(np.float32), pairs > 0
 
 
-def _query_unit(images: Images, query: Query, passing: Integers | None, where: str | None) -> Unit:
+def _query_unit(images: Images, query: Query, passing: Integers | None, asked: Asked) -> Unit:
     if query.vector is not None:
-        return bare_unit(l2_normalise(query.vector))
+        return bare_unit(_scaled(images, query.vector))
     rows = _present(query.rows)
     within = rows if passing is None else np.intersect1d(rows, passing)
     if not len(within):
         # "moa = 'kinase'" asked of a compound of another mechanism speaks of the candidates alone
-        log.info("no image of %s passes where %r: the query is taken whole", _named(query.asked), where)
+        log.info("no image of %s passes where %r: the query is taken whole", _named(query.asked), asked.where)
         within = rows
-    return unit_of(images, within)
+    return unit_of(images, within, asked.level)
+
+
+def _scaled(images: Images, vector: Floats) -> Floats:
+    """A vector from outside as the store's are compared; it stands on no plate, so all plates' controls scale it."""
+    if images.transform is not None:
+        vector = images.transform.apply(vector[None], [POOLED])[0]
+    return l2_normalise(vector)
 
 
 def _check_not_same(images: Images, query: Query, asked: Asked) -> None:

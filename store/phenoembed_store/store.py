@@ -1,9 +1,9 @@
 """The store as everyone uses it: one folder, one object. Each method hands over to the file of its subject."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from phenoembed_store import annotations, encoders, groups, heads, maintenance, posterior, status, writing
+from phenoembed_store import (
+    annotations,
+    encoders,
+    export,
+    groups,
+    heads,
+    maintenance,
+    posterior,
+    profiles,
+    status,
+    transforms,
+    writing,
+)
 from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.encoders import EncoderInfo
 from phenoembed_store.errors import NotInStore, StoreError
 from phenoembed_store.heads import Head, HeadInfo
-from phenoembed_store.images import Images, load_images
+from phenoembed_store.images import GROUP_COLUMNS, UNSHOWN, Images, load_images
 from phenoembed_store.levels import Level, build_level, check_level
 from phenoembed_store.maintenance import Fault
 from phenoembed_store.queries import find_query
@@ -56,7 +68,7 @@ def open_store(path: str | Path, create: bool = False) -> "Store":
 class _Loaded:
     """One encoder's images as last read, and the levels made from them."""
 
-    versions: tuple[int, int]
+    versions: tuple[int, int, str]
     images: Images
     levels: dict[str, Level] = field(default_factory=dict)
 
@@ -103,6 +115,50 @@ class Store:
             if rejected is not None and len(rejected):
                 done = replace(done, rejected=writing.write_rejected(self._images, self._rejected, rejected).rejected)
         return done
+
+    def import_profiles(
+        self,
+        source: pa.Table | str | Path,
+        *,
+        embedding: Sequence[str] | str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        joined: Sequence[str | Path] = (),
+        name: str | None = None,
+        screen: str | None = None,
+        transform: str | None = None,
+    ) -> dict[str, Any]:
+        """Bring in anyone's profiles as embeddings, a row a well or field; what was matched to what.
+
+        source: a table, or a CSV, CSV.gz, TSV, Parquet or AnnData file. embedding: its feature columns, or its one
+        column of lists; recognised by default. metadata: ours -> theirs, for columns that are not recognised.
+        joined: further files that know the compounds of the wells, or more of the compounds. name: what these
+        embeddings are called here (their encoder). transform: none | robust | percentile. Raises StoreError.
+        """
+        path = Path(source) if isinstance(source, str) else source
+        encoder = name or (profiles.profile_name(path) if isinstance(path, Path) else "imported")
+        folder = self.path / "encoders"
+        kinds = transforms.chosen(self.path / "transforms")
+        stored = writing.stored_dim(self._images.at(), encoder) is not None
+        if transform and stored and kinds.get(encoder, "none") != transforms.check_kind(transform):
+            raise StoreError(
+                f"the embeddings '{encoder}' are compared under '{kinds.get(encoder, 'none')}' in this store, and two "
+                "transforms cannot be mixed; import under another --name"
+            )
+        read = profiles.read_profiles(
+            path,
+            encoder,
+            embedding=embedding,
+            metadata=metadata,
+            joined=[Path(one) for one in joined],
+            screen=screen,
+            features=encoders.features_of(folder, encoder) if stored else None,
+        )
+        if transform:
+            transforms.check_kind(transform)
+        encoders.write_imported(folder, encoder, read.features, str(path) if isinstance(path, Path) else "a table")
+        written = self.write_images(read.accepted, read.rejected)
+        fitted = self.set_transform(transform, encoder) if transform else None
+        return {"encoder": encoder, "transform": fitted, **asdict(written), **read.report}
 
     def update_metadata(self, rows: pa.Table, encoder: str) -> int:
         """Rewrite the metadata of images whose file did not change; their embeddings stay. How many had changed.
@@ -203,6 +259,7 @@ class Store:
         self,
         *,
         compound: str | None = None,
+        concentration_um: float | None = None,
         well: str | None = None,
         group: str | None = None,
         vector: npt.ArrayLike | None = None,
@@ -216,6 +273,7 @@ class Store:
     ) -> pa.Table:
         """The k nearest neighbours of a compound, a well (``PLATE:WELL``), a group or a vector, best first.
 
+        concentration_um: of the compound's images only those at this concentration ask (micromolar).
         level: image | group | treatment | compound. where: SQL over an image's columns; above image level, query and
         candidates are aggregated again from the images that pass. not_same: columns that a neighbour must not share
         with the query; above image level, pairs of groups that share one are left out. The query's own images and
@@ -227,7 +285,7 @@ class Store:
         columns = (not_same,) if isinstance(not_same, str) else tuple(not_same)
         asked = Asked(level, k, where, columns, include_self, exact)
         images = self._images_of(encoder)
-        query = find_query(images, compound, well, group, vector)
+        query = find_query(images, compound, well, group, vector, concentration_um)
         return search(images, query, asked, self._level(images, level) if level != "image" and not where else None)
 
     def sql(self, query: str) -> "DuckDBPyRelation":
@@ -246,11 +304,25 @@ class Store:
         rows = images.matching(where)
         return (table, images.vectors) if rows is None else (table.take(pa.array(rows)), images.vectors[rows])
 
+    def export(self, out: str | Path, where: str | None = None, *, encoder: str | None = None) -> dict[str, Any]:
+        """Write images and embeddings to .parquet, .csv, .csv.gz or .h5ad, or to a folder for TensorBoard's projector.
+
+        CSV and AnnData carry the field's names (``Metadata_Plate``). Returns the format, and how many images.
+        """
+        name = self.resolve_encoder(encoder)
+        rows, vectors = self.vectors(where, encoder=name)
+        stored = [column for column in rows.column_names if column not in (*GROUP_COLUMNS, *UNSHOWN)]
+        features = encoders.features_of(self.path / "encoders", name) or [
+            f"embedding_{i}" for i in range(vectors.shape[1])
+        ]
+        form = export.export_embeddings(rows.select(stored), vectors, features, Path(out))
+        return {"out": str(out), "format": form, "images": len(rows), "encoder": name}
+
     def groups(self, encoder: str | None = None) -> pa.Table:
         """One encoder's groups with their embeddings (GROUPS_SCHEMA), as the images are now, by group_id."""
         images = self._images_of(encoder)
         scan = self._groups.at()
-        if groups.made_from(scan).get(images.encoder) != images.version:
+        if groups.made_from(scan).get(images.encoder) != groups.origin(images):
             return groups.group_rows(images)  # the table is behind: reading never writes it, `refresh` does
         return scan.read(where='"encoder" = $p0', parameters=[images.encoder]).sort_by("group_id")
 
@@ -258,10 +330,26 @@ class Store:
         """Make everything that is derived from the images current, for one encoder: the groups table, the index."""
         images = self._images_of(encoder)
         with self._writing():
-            versions = groups.made_from(self._groups.at())
-            if versions.get(images.encoder) != images.version:
+            made = groups.made_from(self._groups.at())
+            if made.get(images.encoder) != groups.origin(images):
                 log.info("making the groups of encoder %s for version %d", images.encoder, images.version)
-                groups.write_groups(self._groups, images, versions)
+                groups.write_groups(self._groups, images, made)
+            if images.transform is not None:
+                transforms.save(self.path / "transforms", images.transform)
+
+    def set_transform(self, kind: str, encoder: str | None = None) -> str | None:
+        """Compare an encoder's embeddings under ``none``, ``robust`` or ``percentile`` from now on.
+
+        It is fitted to the controls of each plate, and fitted anew as plates come. Returns its id, None for ``none``.
+        Raises StoreError for a plate without controls.
+        """
+        name = self.resolve_encoder(encoder)
+        images = load_images(self._images.at(), name, self._annotations.at().read(), transforms.check_kind(kind))
+        with self._writing():
+            transforms.choose(self.path / "transforms", name, kind)
+            if images.transform is not None:
+                transforms.save(self.path / "transforms", images.transform)
+        return images.transform.id if images.transform else None
 
     # Heads
 
@@ -296,10 +384,11 @@ class Store:
 
     def _images_of(self, encoder: str | None) -> Images:
         name = self.resolve_encoder(encoder)
-        versions = (self._images.version(), self._annotations.version())
+        kind = transforms.chosen(self.path / "transforms").get(name, "none")
+        versions = (self._images.version(), self._annotations.version(), kind)
         held = self._loaded.get(name)
         if held is None or held.versions != versions:
-            images = load_images(self._images.at(), name, self._annotations.at().read())
+            images = load_images(self._images.at(), name, self._annotations.at().read(), kind)
             held = self._loaded[name] = _Loaded(versions, images)
         return held.images
 

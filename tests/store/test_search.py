@@ -17,17 +17,21 @@ def unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-def compound_oracle(rows: list[dict], vectors: np.ndarray, keys: tuple[str, ...]) -> dict[tuple, np.ndarray]:
-    """The design's words in plain Python: images -> configuration -> group -> unit."""
+def compound_oracle(
+    rows: list[dict], vectors: np.ndarray, keys: tuple[str, ...], *, median: bool = False
+) -> dict[tuple, np.ndarray]:
+    """The design's words in plain Python: images -> configuration -> group -> unit (a treatment: by the median)."""
     groups: dict[tuple, dict[tuple, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     for row, vector in zip(rows, vectors.astype(np.float64), strict=True):
         if row["group_id"] is not None:
             part = tuple(row[key] for key in keys)
             groups[part, row["group_id"]][row["configuration"]].append(vector)
-    units = defaultdict(list)
+    means = defaultdict(list)
     for (part, _), configurations in groups.items():
-        units[part].append(unit(np.mean([np.mean(images, axis=0) for images in configurations.values()], axis=0)))
-    return {part: unit(np.mean(parts, axis=0)) for part, parts in units.items()}
+        means[part].append(np.mean([np.mean(images, axis=0) for images in configurations.values()], axis=0))
+    if median:
+        return {part: unit(np.median(found, axis=0)) for part, found in means.items()}
+    return {part: unit(np.mean([unit(mean) for mean in found], axis=0)) for part, found in means.items()}
 
 
 LEVEL_KEYS = {
@@ -44,8 +48,9 @@ def test_aggregated_levels_equal_the_design_in_plain_python(store: Store, level:
     table, vectors = store.vectors(where)
     rows = table.to_pylist()
     keys = LEVEL_KEYS[level]
-    candidates = compound_oracle(rows, vectors, keys)
-    query = compound_oracle(rows, vectors, ("compound",))[("taxol",)]
+    median = level == "treatment"
+    candidates = compound_oracle(rows, vectors, keys, median=median)
+    query = compound_oracle(rows, vectors, ("compound",), median=median)[("taxol",)]
     expected = sorted(
         ((float(vector @ query), key) for key, vector in candidates.items() if key[0] != "taxol"), reverse=True
     )

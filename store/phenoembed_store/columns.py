@@ -1,0 +1,125 @@
+"""What other people's columns mean: CellProfiler's, pycytominer's and plain names, recognised as ours."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "screen": ("screen", "study", "dataset"),
+    "plate": ("plate", "plate_id", "plate_name", "assay_plate_barcode", "barcode"),
+    "well": ("well", "well_id", "well_name", "well_position", "pert_well"),
+    "field": ("field", "site", "fov", "field_id"),
+    "time_h": ("time_h", "time", "timepoint", "time_point", "treatment_time_h", "hours"),
+    "channel": ("channel",),
+    "z": ("z",),
+    "replicate": ("replicate", "replicate_id"),
+    "compound": (
+        "compound",
+        "compound_name",
+        "pert_iname",
+        "pert_name",
+        "treatment",
+        "drug",
+        "broad_sample",
+        "pert_id",
+        "broad_id",
+    ),
+    "concentration_um": (
+        "concentration_um",
+        "concentration",
+        "compound_concentration_micromolar",
+        "concentration_micromolar",
+        "dose_um",
+        "dose",
+        "pert_dose",
+        "mmoles_per_liter",  # so named by pycytominer's authors, but micromolar
+    ),
+    "role": ("role", "control_type", "pert_type", "broad_sample_type"),
+    "path": ("path",),
+    "smiles": ("smiles", "compound_smiles"),
+    "inchikey": ("inchikey", "compound_inchikey"),
+    "moa": ("moa", "mechanism", "mechanism_of_action"),
+}
+"""Our column -> what it may be called once prefixes, units' brackets and capitals are gone; the likeliest first."""
+
+CONTROL_WORDS = frozenset(
+    (
+        "control",
+        "negative",
+        "negcon",
+        "negative control",
+        "solvent control",
+        "vehicle",
+        "dmso",
+        "trt_ctl",
+        "ctl_vehicle",
+    )
+)
+CONTROL_COMPOUNDS = frozenset(("dmso", "dimethyl sulfoxide", "control", "vehicle", ""))
+EMPTY_WORDS = frozenset(("empty", "no cells", "blank"))
+COMPARTMENTS = ("Cells_", "Cytoplasm_", "Nuclei_")
+_PREFIXES = re.compile(r"^(Image_)?(Metadata_)?(Experimental Condition|Characteristics)?", re.IGNORECASE)
+_CHANNEL = re.compile(r"_(dapi|tubulin|actin|dna|er|rna|agp|mito)$")
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Which of a table's columns mean what. ``ours``: our name -> theirs; ``others``: metadata kept under its name."""
+
+    ours: Mapping[str, str]
+    features: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def plain_name(name: str) -> str:
+    """``Experimental Condition [Treatment time (h)]`` -> ``treatment_time_h``."""
+    short = _PREFIXES.sub("", name)
+    return re.sub(r"[^a-z0-9]+", "_", short.lower()).strip("_")
+
+
+def recognise(names: Iterable[str]) -> dict[str, str]:
+    """Our name -> the column that means it, for those that are recognised."""
+    by_plain: dict[str, str] = {}
+    for name in names:
+        plain = plain_name(name)
+        by_plain.setdefault(plain, name)
+        by_plain.setdefault(_CHANNEL.sub("", plain), name)  # Image_Metadata_Plate_DAPI: the plate, per channel
+    found = {}
+    for ours, candidates in NAMES.items():
+        theirs = next((by_plain[name] for name in candidates if name in by_plain), None)
+        if theirs is not None:
+            found[ours] = theirs
+    return found
+
+
+def match_columns(names: Sequence[str], numeric: frozenset[str], given: Mapping[str, str]) -> Matched:
+    """Tell keys, features and other metadata apart. ``given``: ours -> theirs, where the user says so.
+
+    Features are the columns of CellProfiler's compartments where there are any; else the numeric ones that no
+    ``Metadata_`` prefix and no recognised name claims.
+    """
+    ours = {**recognise(name for name in names if not is_compartment(name)), **given}
+    claimed = set(ours.values())
+    features = [name for name in names if is_compartment(name) and name in numeric]
+    if not features:
+        features = [
+            name for name in names if name in numeric and name not in claimed and not name.startswith("Metadata_")
+        ]
+    others = [name for name in names if name not in claimed and name not in set(features)]
+    return Matched(ours, tuple(features), tuple(others))
+
+
+def is_compartment(name: str) -> bool:
+    return name.startswith(COMPARTMENTS)
+
+
+def role_of(compound: str | None, word: str | None) -> str:
+    """``control`` or ``empty`` where the compound or the word for its role says so, else ``treated``."""
+    said = (word or "").strip().casefold()
+    if said in ("treated", "control", "empty"):
+        return said
+    if said in EMPTY_WORDS:
+        return "empty"
+    if said in CONTROL_WORDS or (compound or "").strip().casefold() in CONTROL_COMPOUNDS:
+        return "control"
+    return "treated"

@@ -1,0 +1,127 @@
+"""Normalisation of embeddings to the controls of their plate, fitted anew where the controls change, and versioned.
+
+``robust``: minus the median of the plate's controls, over their MAD (times 1.4826, so that it estimates a standard
+deviation). ``percentile``: the 1st to the 99th percentile of the plate's controls becomes 0 to 1. A feature that does
+not vary among a plate's controls has no scale there and becomes 0 on it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from phenoembed_store.aggregate import Floats, Integers
+from phenoembed_store.errors import StoreError
+
+KINDS = ("none", "robust", "percentile")
+MAD_TO_SD = 1.4826
+POOLED = ""
+"""The name under which the parameters over all plates' controls are kept: for a vector that comes from no plate."""
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """A fitted transform: x -> (x - offset) * factor, by plate. ``id`` is a hash of all of it.
+
+    offset, factor: (plates, dim), in the order of ``plates``; the last row is POOLED.
+    """
+
+    kind: str
+    encoder: str
+    plates: tuple[str, ...]
+    offset: Floats
+    factor: Floats
+
+    @property
+    def id(self) -> str:
+        content = hashlib.sha256(json.dumps([self.kind, self.encoder, self.plates]).encode())
+        content.update(self.offset.tobytes())
+        content.update(self.factor.tobytes())
+        return f"{self.kind}-{content.hexdigest()[:12]}"
+
+    def apply(self, vectors: Floats, plates: Sequence[str]) -> Floats:
+        """Vectors (n, dim), each by the controls of its plate."""
+        number = {plate: i for i, plate in enumerate(self.plates)}
+        names, place = np.unique(np.asarray(plates, dtype=object), return_inverse=True)
+        rows = np.array([number[name] for name in names], np.int64)[place]
+        found: Floats = (vectors - self.offset[rows]) * self.factor[rows]
+        return found
+
+
+def fit(kind: str, encoder: str, vectors: Floats, plates: Sequence[str], control: Integers) -> Transform:
+    """Fit to the controls of each plate; ``control``: their rows. Raises StoreError for a plate that has none."""
+    check_kind(kind)
+    names = np.asarray(plates, dtype=object)
+    by_plate = {plate: control[names[control] == plate] for plate in sorted(set(plates))}
+    without = [plate for plate, rows in by_plate.items() if not len(rows)]
+    if without:
+        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+        raise StoreError(
+            f"'{kind}' is fitted to the control wells of each plate, and {', '.join(without[:3])}{more} has none; "
+            "name the controls' role, or use --transform none"
+        )
+    fitted = [_PARAMETERS[kind](vectors[rows]) for rows in (*by_plate.values(), control)]
+    offset = np.stack([one[0] for one in fitted]).astype(np.float32)
+    scale = np.stack([one[1] for one in fitted])
+    factor = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0).astype(np.float32)
+    return Transform(kind, encoder, (*by_plate, POOLED), offset, factor)
+
+
+def check_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise StoreError(f"no transform '{kind}'; one of: {', '.join(KINDS)}")
+    return kind
+
+
+def chosen(folder: Path) -> dict[str, str]:
+    """The kind of transform that was chosen for each encoder."""
+    try:
+        found: dict[str, str] = json.loads((folder / "chosen.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def choose(folder: Path, encoder: str, kind: str) -> None:
+    """Have an encoder's embeddings compared under this kind of transform from now on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f".chosen.{uuid4().hex[:8]}"
+    beside.write_text(json.dumps({**chosen(folder), encoder: check_kind(kind)}, indent=2))
+    os.replace(beside, folder / "chosen.json")
+
+
+def save(folder: Path, transform: Transform) -> None:
+    """Keep a fitted transform under its id, written beside and renamed; nothing to do where it is there."""
+    from safetensors.numpy import save_file
+
+    target = folder / transform.id
+    if target.is_dir():
+        return
+    beside = folder / f".{transform.id}.{uuid4().hex[:8]}"
+    beside.mkdir(parents=True)
+    save_file({"offset": transform.offset, "factor": transform.factor}, beside / "parameters.safetensors")
+    config = {"kind": transform.kind, "encoder": transform.encoder, "plates": list(transform.plates)}
+    (beside / "config.json").write_text(json.dumps(config, indent=2))
+    try:
+        beside.rename(target)
+    except OSError:  # another process has just fitted the same
+        shutil.rmtree(beside)
+
+
+def _robust(controls: Floats) -> tuple[Floats, Floats]:
+    median = np.median(controls, axis=0)
+    return median, MAD_TO_SD * np.median(np.abs(controls - median), axis=0)
+
+
+def _percentile(controls: Floats) -> tuple[Floats, Floats]:
+    low, high = np.percentile(controls, [1, 99], axis=0)
+    return low, high - low
+
+
+_PARAMETERS = {"robust": _robust, "percentile": _percentile}

@@ -1,0 +1,193 @@
+"""Import, export and transforms: columns recognised, values kept to the bit, controls scaled."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import phenoembed_store
+from phenoembed_store import Store
+from phenoembed_store.columns import match_columns, plain_name, recognise, role_of
+from phenoembed_store.errors import StoreError
+from phenoembed_store.schema import SCREEN_SCHEMA
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.csv", "out.csv.gz", "out.h5ad"])
+@pytest.mark.filterwarnings("ignore")  # anndata's own
+def test_a_round_trip_keeps_every_bit(store: Store, tmp_path: Path, name: str) -> None:
+    """Exported and imported again: the same images, the same metadata, the same embeddings to the last bit."""
+    if name.endswith("h5ad"):
+        pytest.importorskip("anndata")
+    assert store.export(tmp_path / name)["images"] == 72
+    other = phenoembed_store.open(tmp_path / "other", create=True)
+    report = other.import_profiles(tmp_path / name)
+    assert (report["added"], report["encoder"], report["features"]) == (72, "out", 8)
+    (rows, vectors), (rows_again, vectors_again) = store.vectors(), other.vectors()
+    columns = [*SCREEN_SCHEMA.names, "moa", "group_id"]
+    assert rows.select(columns).to_pylist() == rows_again.select(columns).to_pylist()
+    assert vectors.tobytes() == vectors_again.tobytes()
+    assert other.import_profiles(tmp_path / name)["added"] == 0
+
+
+def test_the_projector_gets_its_two_files(store: Store, tmp_path: Path) -> None:
+    store.export(tmp_path / "projector", where="compound = 'taxol'")
+    vectors = np.loadtxt(tmp_path / "projector" / "vectors.tsv", dtype=np.float32)
+    np.testing.assert_array_equal(vectors, store.vectors("compound = 'taxol'")[1])
+    assert len((tmp_path / "projector" / "metadata.tsv").read_text().splitlines()) == 13
+    with pytest.raises(StoreError, match=r"'x\.xlsx': write \.parquet"):
+        store.export(tmp_path / "x.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "plain"),
+    [
+        ("Image_Metadata_Plate", "plate"),
+        ("Metadata_pert_iname", "pert_iname"),
+        ("Experimental Condition [Treatment time (h)]", "treatment_time_h"),
+        ("Compound Concentration (microMolar)", "compound_concentration_micromolar"),
+    ],
+)
+def test_names_are_stripped_of_prefixes_and_brackets(theirs: str, plain: str) -> None:
+    assert plain_name(theirs) == plain
+
+
+def test_foreign_names_are_recognised() -> None:
+    assert recognise(["Image_Metadata_Plate_DAPI", "Image_Metadata_Well_DAPI", "Metadata_broad_sample"]) == {
+        "plate": "Image_Metadata_Plate_DAPI",
+        "well": "Image_Metadata_Well_DAPI",
+        "compound": "Metadata_broad_sample",
+    }
+    names = ["Metadata_Plate", "Metadata_Count", "Cells_Area", "Nuclei_Area", "density"]
+    matched = match_columns(names, frozenset(names[1:]), {})
+    assert matched.features == ("Cells_Area", "Nuclei_Area")
+    assert matched.others == ("Metadata_Count", "density")
+
+
+@pytest.mark.parametrize(
+    ("compound", "word", "role"),
+    [
+        ("DMSO", None, "control"),
+        (None, None, "control"),
+        ("taxol", "Negative", "control"),
+        ("taxol", "positive", "treated"),
+        ("taxol", None, "treated"),
+        ("", "empty", "empty"),
+        ("DMSO", "treated", "treated"),
+    ],
+)
+def test_roles_are_told_from_words_and_names(compound: str | None, word: str | None, role: str) -> None:
+    assert role_of(compound, word) == role
+
+
+PLAIN = pa.table(
+    {
+        "plate": ["007", "007", "007"],
+        "well": ["A1", "a02", "B03"],
+        "drug": ["DMSO", "x", "y"],
+        "dose": [0.0, 1.0, 2.0],
+        "f1": [1.0, 2.0, float("nan")],
+        "f2": [4.0, 5.0, 6.0],
+        "f3": [None] * 3,
+    }
+)
+
+
+def test_rows_with_missing_numbers_are_rejected_and_empty_features_left_out(tmp_path: Path) -> None:
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    table = PLAIN.set_column(6, "f3", pa.array([None] * 3, pa.float64()))
+    report = store.import_profiles(table, name="mine")
+    assert (report["added"], report["rejected"], report["dropped_features"]) == (2, 1, ["f3"])
+    assert store.rejected().column("reason").to_pylist() == ["1 of its features are no finite number"]
+    assert store.vectors()[0].column("well").to_pylist() == ["A01", "A02"]
+
+
+def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("plate,well,compound,f1,f2\n007,A01,0123,1,2\n007,A02,DMSO,2,2\n")
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    store.import_profiles(path)
+    assert store.sql("SELECT plate, compound FROM images ORDER BY well").fetchall() == [
+        ("007", "0123"),
+        ("007", "DMSO"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        (PLAIN.drop_columns(["plate"]), {}, "no column for the plate was recognised; say which: --map plate=THEIRS"),
+        (PLAIN, {"metadata": {"plate": "barcod"}}, "--map plate=barcod: the table has no column 'barcod'"),
+        (PLAIN, {"embedding": ["f9"]}, "no feature column 'f9'"),
+        (PLAIN.select(["plate", "well"]), {}, "no numeric feature columns"),
+        (PLAIN, {"transform": "log"}, "no transform 'log'; one of: none, robust, percentile"),
+        (pa.concat_tables([PLAIN, PLAIN]).slice(0, 5), {"embedding": ["f2"]}, "one image is given twice"),
+    ],
+)
+def test_a_table_that_cannot_be_imported_says_why(
+    tmp_path: Path, table: pa.Table, options: dict[str, object], message: str
+) -> None:
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    with pytest.raises(StoreError, match=message):
+        store.import_profiles(table, name="mine", **options)
+    assert store.version == -1
+
+
+def test_a_second_plate_is_aligned_by_feature_name(store: Store, tmp_path: Path) -> None:
+    """Columns in another order are put in the first import's; a missing one is refused."""
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    first = PLAIN.drop_columns(["f3"]).slice(0, 2)
+    store.import_profiles(first, name="mine")
+    swapped = first.select(["f2", "f1", "drug", "dose", "well", "plate"])
+    assert store.import_profiles(swapped, name="mine")["added"] == 0
+    with pytest.raises(StoreError, match=r"lacks 1 of the features that are stored, e\.g\. 'f2'"):
+        store.import_profiles(first.drop_columns(["f2"]), name="mine")
+
+
+def plate_oracle(kind: str, vectors: np.ndarray, control: np.ndarray) -> np.ndarray:
+    held = vectors[control].astype(np.float64)
+    if kind == "percentile":
+        low, high = np.percentile(held, 1, axis=0), np.percentile(held, 99, axis=0)
+        return (vectors - low) / (high - low)
+    median = np.median(held, axis=0)
+    return (vectors - median) / (1.4826 * np.median(np.abs(held - median), axis=0))
+
+
+@pytest.mark.parametrize("kind", ["robust", "percentile"])
+def test_a_transform_scales_each_plate_to_its_controls(store: Store, kind: str) -> None:
+    """Query and candidates alike are scaled plate by plate; the id is named in the answer."""
+    rows, vectors = store.vectors()
+    plates, roles = rows.column("plate").to_numpy(False), rows.column("role").to_numpy(False)
+    scaled = np.empty_like(vectors)
+    for plate in ("P1", "P2"):
+        mine = plates == plate
+        scaled[mine] = plate_oracle(kind, vectors[mine], roles[mine] == "control")
+    name = store.set_transform(kind)
+    assert name is not None
+    assert name.startswith(kind)
+    assert (store.path / "transforms" / name / "parameters.safetensors").is_file()
+    images = store._images_of(None)
+    np.testing.assert_allclose(images.scaled, scaled, rtol=1e-3, atol=1e-4)
+    hits = store.search(well="P1:A07", level="image", k=3)
+    assert f'"transform": "{name}"' in hits.schema.metadata[b"phenoembed"].decode()
+    np.testing.assert_array_equal(store.vectors()[1], vectors)  # what is stored stays as it came
+    assert store.set_transform("none") is None
+
+
+def test_a_transform_follows_its_controls_and_needs_them(store: Store) -> None:
+    first = store.set_transform("robust")
+    store.delete_images("role = 'control' AND field = 1 AND plate = 'P1'")
+    images = store._images_of(None)
+    assert images.transform is not None
+    assert images.transform.id != first
+    store.delete_images("role = 'control' AND plate = 'P2'")
+    with pytest.raises(StoreError, match="fitted to the control wells of each plate, and P2 has none"):
+        store.search(compound="taxol")
+
+
+def test_mixing_two_transforms_is_refused(tmp_path: Path) -> None:
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    table = PLAIN.select(["plate", "well", "drug", "dose", "f2"])
+    store.import_profiles(table, name="mine", transform="percentile")
+    with pytest.raises(StoreError, match=r"'mine' are compared under 'percentile'.*cannot be mixed"):
+        store.import_profiles(table, name="mine", transform="robust")
