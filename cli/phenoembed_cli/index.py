@@ -6,7 +6,7 @@ import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store
 from phenoembed_cli.output import note, print_json, progress_bar
-from phenoembed_cli.plates import Channel, Map, Plates, parse_map
+from phenoembed_cli.plates import Channel, Map, Plates, Reader, Times, read_plates, reading
 
 SHOWN = 20  # rejected images listed on the terminal; the store has them all
 
@@ -20,22 +20,24 @@ def index(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be indexed; open no image.")] = False,
     columns: Map = None,
     channel: Channel = None,
+    reader: Reader = None,
+    times: Times = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
     """Embed every image that is new or changed, and make the store searchable."""
-    from phenoembed.readers import preview, read_screen
-
+    options = reading(columns, channel, reader, times)
     if dry_run:
-        document = preview(plates, mapping=parse_map(columns), channel=channel)
+        from phenoembed.readers import preview
+
+        document = preview(plates, **options)
         print_json(document) if as_json else note(", ".join(f"{name}: {value}" for name, value in document.items()))
         raise typer.Exit(1 if document["faults"] or document["rejected"] else 0)
     from phenoembed.indexing import index_screen
 
     from phenoembed_store import open as open_store
 
-    screen = read_screen(plates, mapping=parse_map(columns), channel=channel)
-    note(f"{screen!r}")
+    screen = read_plates(plates, options)
     with progress_bar("indexing") as advance:
         indexed = index_screen(screen, open_store(store), encoder, baseline=baseline, progress=advance)
     for path, reason in indexed.rejected[:SHOWN]:

@@ -1,27 +1,63 @@
-"""Options that say how a folder of plates is to be read."""
+"""A folder of plates as an argument, and the options that say how it is to be read."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phenoembed_store.errors import PhenoembedError
+from phenoembed_cli.output import note
+
+if TYPE_CHECKING:
+    from phenoembed.screen import Screen
 
 Plates = Annotated[Path, typer.Argument(help="A folder of plates: a manifest, or an instrument's export.")]
 Map = Annotated[
     list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="A foreign column name; may be repeated.")
 ]
 Channel = Annotated[str | None, typer.Option("--channel", help="Which channel, where there are several.")]
+Reader = Annotated[str | None, typer.Option("--reader", help="manifest or cv8000; found out when not given.")]
+Times = Annotated[
+    str | None, typer.Option("--times", metavar="H1,H2,...", help="Hours of an export's time points, e.g. 24,72.")
+]
 
 DEFAULT_PLATES = Path("plates")
 
 
-def parse_map(pairs: list[str] | None) -> dict[str, str]:
+def reading(
+    columns: Sequence[str] | None, channel: str | None, reader: str | None, times: str | None
+) -> dict[str, Any]:
+    """These options as keywords of ``phenoembed.readers.read_screen``."""
+    return {"mapping": parse_map(columns), "channel": channel, "reader": reader, "times": parse_times(times)}
+
+
+def read_plates(plates: Path, options: dict[str, Any]) -> "Screen":
+    """Read a screen, and say on standard error what was read and what a person should know of it."""
+    from phenoembed.readers import read_screen
+
+    screen = read_screen(plates, **options)
+    note(f"{screen!r}")
+    for line in screen.notes:
+        note(line)
+    return screen
+
+
+def parse_map(pairs: Sequence[str] | None) -> dict[str, str]:
     """``["concentration_um=dose_um"]`` -> ``{"concentration_um": "dose_um"}``."""
     mapping = {}
     for pair in pairs or []:
         ours, equals, theirs = pair.partition("=")
         if not (ours and equals and theirs):
-            raise PhenoembedError(f"--map {pair!r} is not OURS=THEIRS, e.g. --map concentration_um=dose_um")
+            raise typer.BadParameter(f"'{pair}' is not OURS=THEIRS, e.g. --map concentration_um=dose_um")
         mapping[ours.strip()] = theirs.strip()
     return mapping
+
+
+def parse_times(times: str | None) -> dict[int, float] | None:
+    """``"24,72"`` -> ``{1: 24.0, 2: 72.0}``: time points are numbered from 1."""
+    if times is None:
+        return None
+    try:
+        return {point: float(hours) for point, hours in enumerate(times.split(","), start=1)}
+    except ValueError:
+        raise typer.BadParameter(f"'{times}' is no list of hours, e.g. --times 24,72") from None

@@ -6,7 +6,7 @@ import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Json, Store
 from phenoembed_cli.output import note, print_json, print_table, progress_bar
-from phenoembed_cli.plates import DEFAULT_PLATES, Channel, Map, Plates, parse_map
+from phenoembed_cli.plates import DEFAULT_PLATES, Channel, Map, Plates, Reader, Times, read_plates, reading
 
 
 def train(
@@ -22,15 +22,15 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     columns: Map = None,
     channel: Channel = None,
+    reader: Reader = None,
+    times: Times = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
     """Train an encoder on groups of images over dose and time, holding a fold out to test it."""
-    from phenoembed.readers import read_screen
     from phenoembed.training import Settings, train_folds
 
-    screen = read_screen(plates, mapping=parse_map(columns), channel=channel)
-    note(f"{screen!r}")
+    screen = read_plates(plates, reading(columns, channel, reader, times))
     settings = Settings(
         method=method,
         split=split,  # type: ignore[arg-type]  # checked by Settings

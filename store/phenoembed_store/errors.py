@@ -14,19 +14,24 @@ The command line prints each as one line, ``error: ...``; the message names the 
 
 from collections.abc import Sequence
 
+SHOWN_FAULTS = 50
+
 
 class PhenoembedError(Exception):
     """Base of every error a user can cause and mend."""
 
 
 class ManifestError(PhenoembedError):
-    """A manifest has faults. ``faults`` lists all of them, one line each, with row and value."""
+    """A manifest has faults. ``faults`` has all of them, one line each with row and value; the message the first."""
 
     def __init__(self, source: str, faults: Sequence[str]) -> None:
         self.source = source
         self.faults = tuple(faults)
         count = f"{len(self.faults)} fault{'s' if len(self.faults) != 1 else ''}"
-        super().__init__("\n".join([f"{source}: {count}, nothing was read", *(f"  {fault}" for fault in self.faults)]))
+        lines = [f"{source}: {count}, nothing was read", *(f"  {fault}" for fault in self.faults[:SHOWN_FAULTS])]
+        if len(self.faults) > SHOWN_FAULTS:
+            lines.append(f"  and {len(self.faults) - SHOWN_FAULTS:,} more")
+        super().__init__("\n".join(lines))
 
 
 class ImageError(PhenoembedError):
