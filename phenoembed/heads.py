@@ -47,9 +47,8 @@ def fit_head(
     settings = settings or FitSettings()
     torch.manual_seed(settings.seed)
     rows = np.concatenate([groups.rows[place] for place in places])
-    mean = torch.from_numpy(features[rows].mean(axis=0))
-    sd = torch.from_numpy(features[rows].std(axis=0)) + 1e-6
-    standard = (torch.from_numpy(features) - mean) / sd
+    mean, sd = features[rows].mean(axis=0), features[rows].std(axis=0) + np.float32(1e-6)
+    standard = torch.from_numpy((features - mean) / sd)
     head = build_method(method, n_classes, features.shape[1])
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     n_batches = max(1, -(-len(places) // settings.batch_groups))
@@ -67,7 +66,7 @@ def fit_head(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    _absorb_standardisation(head.classifier, mean, sd)
+    _absorb_standardisation(head.classifier, torch.from_numpy(mean), torch.from_numpy(sd))
     return head.eval()
 
 
