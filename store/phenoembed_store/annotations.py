@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from phenoembed_store.engine import session
 from phenoembed_store.errors import StoreError
 from phenoembed_store.reading import read_table
 from phenoembed_store.schema import SCREEN_SCHEMA
@@ -53,12 +54,10 @@ def read_annotations(source: Path | pa.Table, on: str) -> pa.Table:
 
 def merge_annotations(known: pa.Table, new: pa.Table, on: str) -> pa.Table:
     """The annotations table after ``new`` came: its rows replace those of the same key, other keys stay."""
-    import duckdb
-
     keys = KEYS[on]
     named = new.append_column("joined_on", pa.array([on] * len(new), pa.string()))
     match = " AND ".join(f'k."{key}" = n."{key}"' for key in keys)
-    with duckdb.connect() as connection:
+    with session() as connection:
         connection.register("k", known)
         connection.register("n", named)
         kept = connection.sql(
@@ -80,7 +79,6 @@ def annotate_rows(rows: pa.Table, annotations: pa.Table) -> pa.Table:
 
 
 def _join(rows: pa.Table, annotations: pa.Table, on: str) -> pa.Table:
-    import duckdb
     import pyarrow.compute as pc
 
     mine = annotations.filter(pc.equal(annotations.column("joined_on"), on))
@@ -100,7 +98,7 @@ def _join(rows: pa.Table, annotations: pa.Table, on: str) -> pa.Table:
         for name in values
     ]
     match = " AND ".join(f'r."{key}" = a."{key}"' for key in KEYS[on])
-    with duckdb.connect() as connection:
+    with session() as connection:
         connection.register("images", rows)
         connection.register("annotations", mine)
         joined = connection.sql(
@@ -128,11 +126,9 @@ def _typed(column: pa.ChunkedArray, key: str) -> pa.ChunkedArray:
 
 def _distinct(table: pa.Table, keys: Sequence[str]) -> pa.Table:
     """One row a key: rows without a key are dropped, equal rows merged. Raises StoreError where they disagree."""
-    import duckdb
-
     listed = ", ".join(f'"{key}"' for key in keys)
     present = " AND ".join(f'"{key}" IS NOT NULL' for key in keys)
-    with duckdb.connect() as connection:
+    with session() as connection:
         connection.register("t", table)
         unique = connection.sql(f"SELECT DISTINCT * FROM t WHERE {present}").to_arrow_table()
         connection.register("u", unique)

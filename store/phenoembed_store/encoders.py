@@ -40,6 +40,11 @@ def read_encoders(folder: Path, with_images: Mapping[str, int]) -> list[EncoderI
     return [*sorted(found, key=lambda encoder: (encoder.trained_at, encoder.id)), *foreign]
 
 
+def ids(folder: Path) -> set[str]:
+    """The encoders that have a folder."""
+    return {path.parent.name for path in folder.glob("*/config.json")}
+
+
 def last_trained(folder: Path) -> str | None:
     """The encoder that was trained last."""
     trained = [encoder.id for encoder in read_encoders(folder, {}) if not encoder.untrained and not encoder.imported]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from phenoembed_store.engine import session
 from phenoembed_store.errors import QueryError
 from phenoembed_store.sql import one_line, query_errors
 
@@ -18,21 +19,21 @@ ROW = "_row"
 
 
 def matching_rows(connection: "DuckDBPyConnection", where: str, view: str = "images") -> npt.NDArray[np.int64]:
-    """Numbers (rising) of the view's rows for which the expression is true. Raises QueryError."""
-    check_expression(connection, where)
+    """Numbers (rising) of the view's rows for which a checked expression is true. Raises QueryError."""
     with query_errors():
         found = connection.sql(f'SELECT "{ROW}" FROM "{view}" WHERE (\n{where}\n)').fetchnumpy()[ROW]
     return np.sort(np.asarray(found, dtype=np.int64))
 
 
-def check_expression(connection: "DuckDBPyConnection", where: str) -> dict[str, Any]:
+def check_expression(where: str) -> dict[str, Any]:
     """The parsed expression. Raises QueryError where ``where`` is anything but one expression.
 
     It is parsed without parentheses around it, so that ``true) OR (true`` does not balance against ours, and the
     statement it lands in must have nothing but a WHERE: no further statement, clause or set operation.
     """
     statement = f"SELECT 1 FROM images WHERE {where}\n"
-    found = connection.execute("SELECT json_serialize_sql(?)", [statement]).fetchall()
+    with session() as connection:
+        found = connection.execute("SELECT json_serialize_sql(?)", [statement]).fetchall()
     parsed: Any = json.loads(found[0][0])
     if parsed["error"]:
         raise QueryError(

@@ -12,6 +12,9 @@ from phenoembed_store.levels import build_level
 from phenoembed_store.schema import GROUPS_SCHEMA
 from phenoembed_store.tables import Scan, Table
 
+COPIED = ("group_id", "screen", "compound", "replicate", "set", "field", "role")
+"""Columns that a group has from its images."""
+
 MADE_FROM = "images_versions"
 """Where the log of the groups table says what each encoder's groups were made from."""
 
@@ -42,7 +45,7 @@ def group_rows(images: Images) -> pa.Table:
     level = build_level(images, "group")
     n = len(level)
     first = pa.array(level.units.rows[level.units.starts[:-1]])
-    table = images.table.take(first)
+    table = images.table.select(list(COPIED)).take(first)
     configurations = [len(np.unique(images.configuration[level.units.of(unit)])) for unit in range(n)]
     columns = {
         "n_images": pa.array(level.units.counts()),
@@ -69,7 +72,7 @@ def vectors_column(vectors: Floats) -> pa.Array:
 
 
 def _names_of(images: Images, column: str, units: Units) -> pa.Array:
-    values = images.table.column(column).combine_chunks().dictionary_encode()
+    values = images.column(column).combine_chunks().dictionary_encode()
     codes, names = np.asarray(values.indices), values.dictionary.to_pylist()
     found = [sorted(names[code] for code in np.unique(codes[units.of(unit)])) for unit in range(len(units))]
     return pa.array(found, pa.list_(pa.string()))

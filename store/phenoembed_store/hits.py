@@ -3,10 +3,12 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats, Integers
-from phenoembed_store.images import Images
+from phenoembed_store.annotations import annotate_rows
+from phenoembed_store.images import KNOWN_COLUMNS, Images
 from phenoembed_store.levels import Level
 
 SHOWN = {
@@ -35,26 +37,37 @@ def hit_table(
     images: Images, units: Integers, level: Level | None, scores: Floats, query_rows: Integers | None
 ) -> pa.Table:
     """Hits as a table, best first. ``level`` is None at image level, where units are rows of ``images``."""
-    name = "image" if level is None else level.name
-    rows = [np.array([unit]) if level is None else level.units.of(int(unit)) for unit in units]
+    if level is None:
+        return _image_hits(images, units, scores, query_rows)
+    rows = [level.units.of(int(unit)) for unit in units]
     first = pa.array([int(row[0]) for row in rows], pa.int64())
-    source = images.table.select([*SHOWN[name], *images.annotation_columns])
-    found = source.take(first)
     columns: dict[str, Any] = {"rank": pa.array(range(1, len(units) + 1), pa.int32())}
-    columns |= {column: found.column(column) for column in SHOWN[name]}
-    columns["score"] = pa.array(scores, pa.float32())
-    columns["n_images"] = pa.array([len(row) for row in rows], pa.int32())
-    columns["p_value"] = pa.nulls(len(units), pa.float64())
-    columns["q_value"] = pa.nulls(len(units), pa.float64())
-    for column in images.annotation_columns:
-        columns[column] = found.column(column) if level is None else _agreed(images, column, rows)
+    columns |= {name: images.column(name).take(first) for name in SHOWN[level.name]}
+    columns |= _scored(scores, np.array([len(row) for row in rows], np.int32))
+    columns |= {name: _agreed(images, name, rows) for name in images.annotation_columns}
     columns["same_plate"] = _same_plate(images, rows, query_rows)
     return pa.table(columns)
 
 
+def _image_hits(images: Images, rows: Integers, scores: Floats, query_rows: Integers | None) -> pa.Table:
+    """Only the hits' own rows are touched, however many images the store has."""
+    found = annotate_rows(images.rows.take(pa.array(rows)), images.annotations)
+    columns: dict[str, Any] = {"rank": pa.array(np.arange(1, len(rows) + 1, dtype=np.int32))}
+    columns |= {name: found.column(name) for name in SHOWN["image"]}
+    columns |= _scored(scores, np.ones(len(rows), np.int32))
+    columns |= {name: found.column(name) for name in found.column_names if name not in KNOWN_COLUMNS}
+    columns["same_plate"] = _same_plate(images, [rows[i : i + 1] for i in range(len(rows))], query_rows)
+    return pa.table(columns)
+
+
+def _scored(scores: Floats, n_images: npt.NDArray[np.int32]) -> dict[str, pa.Array]:
+    unknown = pa.nulls(len(scores), pa.float64())
+    return {"score": pa.array(scores), "n_images": pa.array(n_images), "p_value": unknown, "q_value": unknown}
+
+
 def _agreed(images: Images, column: str, rows: list[Integers]) -> pa.Array:
     """The value of the hit's images where they agree (nulls aside), else null."""
-    values = images.table.column(column).combine_chunks()
+    values = images.column(column).combine_chunks()
     found = []
     for row in rows:
         distinct = [value for value in values.take(pa.array(row)).unique().to_pylist() if value is not None]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from phenoembed_store import indexes
+from phenoembed_store.engine import session
 from phenoembed_store.errors import PhenoembedError
 from phenoembed_store.heads import list_heads, load_head
 from phenoembed_store.images import embedding_matrix
@@ -47,7 +49,7 @@ def verify(store: "Store") -> list[Fault]:
         faults += _table_faults(name, table)
     if faults:
         return faults  # what follows would only stumble over the same
-    return [*_image_faults(store), *_weight_faults(store)]
+    return [*_image_faults(store), *_weight_faults(store), *_index_faults(store)]
 
 
 def _tables(store: "Store") -> dict[str, Table]:
@@ -78,20 +80,19 @@ def _file_faults(name: str, file: Path, fix: str) -> Iterator[Fault]:
         yield Fault(f"the table '{name}' lacks its file '{file.name}'", fix)
         return
     try:
-        with duckdb.connect() as connection:  # reads and decodes every page
+        with session() as connection:  # reads and decodes every page
             connection.execute("SELECT max(hash(t)) FROM read_parquet($f) t", {"f": str(file)}).fetchall()
     except duckdb.Error as error:
         yield Fault(f"the table '{name}': '{file.name}' is damaged ({str(error).splitlines()[0]})", fix)
 
 
 def _image_faults(store: "Store") -> Iterator[Fault]:
-    import duckdb
 
     scan = store._images.at()
     key = [*IMAGE_KEY, "encoder"]
     rows, rejected = scan.read(key), store._rejected.at().read(key)
     listed = ", ".join(f'"{name}"' for name in key)
-    with duckdb.connect() as connection:
+    with session() as connection:
         connection.register("images", rows)
         connection.register("rejected", rejected)
         doubled = connection.sql(f"SELECT 1 FROM images GROUP BY {listed} HAVING count(*) > 1").fetchall()
@@ -115,6 +116,13 @@ def _embedding_faults(scan: Scan, encoder: str) -> Iterator[Fault]:
     bad = sum(int((~np.isfinite(vectors[i : i + CHUNK]).all(axis=1)).sum()) for i in range(0, len(vectors), CHUNK))
     if bad:
         yield Fault(f"{bad} embeddings of '{encoder}' are not finite", fix)
+
+
+def _index_faults(store: "Store") -> Iterator[Fault]:
+    for folder, manifest in indexes.manifests(store.path / "indexes"):
+        damage = "its manifest cannot be read" if manifest is None else indexes.first_damage(folder, manifest)
+        if damage:
+            yield Fault(f"index '{folder.name}': {damage}", "nothing to do: the next search makes it anew")
 
 
 def _weight_faults(store: "Store") -> Iterator[Fault]:

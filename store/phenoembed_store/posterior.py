@@ -65,8 +65,8 @@ def _sum_means(means: Doubles, unit: Integers) -> tuple[Doubles, Doubles]:
 def posterior_table(head: Head, images: Images, rows: Integers, by: Sequence[str]) -> pa.Table:
     """Posteriors of the groups that the rows form by these columns: by, n_images, predicted, p_predicted, and lists."""
     for column in by:
-        if column not in images.table.column_names:
-            raise StoreError(f"no column '{column}'{closest(column, images.table.column_names)}")
+        if column not in images.column_names:
+            raise StoreError(f"no column '{column}'{closest(column, images.column_names)}")
     unit, first = images.numbered(by, rows) if by else (np.zeros(len(rows), np.int64), rows[:1])
     vectors = images.vectors if len(rows) == len(images) else images.vectors[rows]
     found = group_posteriors(head, vectors, unit, _configurations(images)[rows])
@@ -87,7 +87,7 @@ def posterior_table(head: Head, images: Images, rows: Integers, by: Sequence[str
 
 def _configurations(images: Images) -> Integers:
     """A number for every (concentration, time); wells of a control, which have no dose, count by their slot."""
-    control = np.asarray(images.table.column("role").to_numpy() == "control")
+    control = np.asarray(images.column("role").to_numpy() == "control")
     slot = np.where(control, images.configuration, -1)
     codes, _ = number(images.codes("concentration_um"), images.codes("time_h"), slot)
     return codes

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats
 from phenoembed_store.columns import Matched, match_columns, plain_name, recognise, role_of
+from phenoembed_store.engine import session
 from phenoembed_store.errors import StoreError
 from phenoembed_store.groups import vectors_column
 from phenoembed_store.images import embedding_matrix
@@ -142,8 +143,6 @@ def _rename(table: pa.Table, matched: Matched) -> pa.Table:
 
 def _join(described: pa.Table, path: Path) -> tuple[pa.Table, dict[str, Any]]:
     """Bring in the columns of a further table, matched on the keys both have."""
-    import duckdb
-
     other = read_table(path)
     found = recognise(other.column_names)
     other = pa.table({ours: other.column(theirs) for ours, theirs in found.items()})
@@ -157,7 +156,7 @@ def _join(described: pa.Table, path: Path) -> tuple[pa.Table, dict[str, Any]]:
     kept = ", ".join(f'any_value("{name}") AS "{name}"' for name in new)
     keys = ", ".join(f'"{key}"' for key in on)
     match = " AND ".join(_equal(key) for key in on)
-    with duckdb.connect() as connection:
+    with session() as connection:
         connection.register("profiles", described.append_column("_n", pa.array(np.arange(len(described)))))
         connection.register("further", other)
         joined = connection.sql(

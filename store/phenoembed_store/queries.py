@@ -65,7 +65,7 @@ def closest(name: str, names: Iterable[str]) -> str:
 def _rows_of(images: Images, column: str, value: str, called: str | None = None) -> Integers:
     rows = images.value_rows(column, value)
     if not len(rows):
-        names = [name for name in images.table.column(column).unique().to_pylist() if name is not None]
+        names = [name for name in images.column(column).unique().to_pylist() if name is not None]
         hint = closest(value, names) or f"; the store has {_few(sorted(names))}"
         raise NotInStore(f"no {called or column} '{value}'{hint}")
     return rows
@@ -86,7 +86,7 @@ def _well_rows(images: Images, place: str) -> Integers:
         raise StoreError(f"a well is named PLATE:WELL, e.g. P1:B03, not '{place}'")
     on_plate = _rows_of(images, "plate", plate)
     well = _canonical(name)
-    wells = images.table.column("well").combine_chunks().take(on_plate).to_numpy(zero_copy_only=False)
+    wells = images.column("well").combine_chunks().take(on_plate).to_numpy(zero_copy_only=False)
     rows = on_plate[wells == well]
     if not len(rows):
         raise NotInStore(f"plate '{plate}' has no well '{name}'; it has {_few(sorted(set(wells.tolist())))}")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from phenoembed_store.columns import recognise
+from phenoembed_store.engine import session
 from phenoembed_store.errors import MissingExtra, StoreError
 
 TEXT = frozenset(("screen", "plate", "well", "channel", "replicate", "compound", "role", "path", "inchikey"))
@@ -19,7 +20,7 @@ def read_table(path: Path) -> pa.Table:
         return _read_anndata(path)
     import duckdb
 
-    with duckdb.connect() as connection:
+    with session() as connection:
         try:
             if path.suffix == ".parquet":
                 return connection.read_parquet(str(path)).to_arrow_table()

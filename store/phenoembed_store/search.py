@@ -14,11 +14,15 @@ from phenoembed_store.aggregate import Floats, Integers, l2_normalise
 from phenoembed_store.errors import StoreError
 from phenoembed_store.hits import hit_table
 from phenoembed_store.images import Images
+from phenoembed_store.indexes import Index
 from phenoembed_store.levels import Level, Unit, bare_unit, build_level, unit_of
 from phenoembed_store.queries import Query, closest
 from phenoembed_store.transforms import POOLED
 
 log = logging.getLogger("phenoembed")
+
+EXACT_BELOW = 0.05
+"""Share of images below which those that pass a filter are compared one by one: measured, see benchmarks."""
 
 Flags = npt.NDArray[np.bool_]
 
@@ -77,23 +81,63 @@ def search(images: Images, query: Query, asked: Asked, whole: Level | None = Non
 
 
 def nearest_images(images: Images, query: Query, asked: Asked, passing: Integers | None) -> Ranked:
-    """The nearest single images to the query's embedding."""
-    rows = query.rows
-    vector = _scaled(images, query.vector) if query.vector is not None else unit_of(images, _present(rows)).embedding
-    allowed = np.zeros(len(images), np.bool_) if passing is not None else np.ones(len(images), np.bool_)
+    """The nearest single images to the query's embedding: through the index where there is one, unless ``exact``."""
+    vector = (
+        _scaled(images, query.vector) if query.vector is not None else unit_of(images, _present(query.rows)).embedding
+    )
+    allowed = _allowed(images, query, asked, passing)
+    if images.index is None or asked.exact:
+        return _exactly(images, vector, asked.k, allowed)
+    return _by_index(images, images.index, vector, asked.k, allowed)
+
+
+def _allowed(images: Images, query: Query, asked: Asked, passing: Integers | None) -> Flags | None:
+    """Which images may be hits; None for all of them."""
+    if passing is None and query.rows is None:
+        return None
+    allowed = np.full(len(images), passing is None)
     if passing is not None:
         allowed[passing] = True
-    if rows is not None:
-        if not asked.include_self:
-            allowed &= ~np.isin(images.codes("compound"), np.unique(images.codes("compound")[rows]))
-        for column in asked.not_same:
-            allowed &= ~np.isin(images.codes(column), np.unique(images.codes(column)[rows]))
+    shared = (*asked.not_same, *(() if asked.include_self else ("compound",)))
+    for column in shared if query.rows is not None else ():
+        allowed &= ~np.isin(images.codes(column), np.unique(images.codes(column)[query.rows]))
+    return allowed
+
+
+def _exactly(images: Images, vector: Floats, k: int, allowed: Flags | None) -> Ranked:
+    """Compare with every image that is allowed."""
+    if allowed is None:
+        scores = _cosines(images.scaled, images.norms, vector)
+        best = top(scores, k)
+        return Ranked(best, scores[best])
     candidates = np.flatnonzero(allowed)
-    vectors = images.scaled if len(candidates) == len(images) else images.scaled[candidates]
-    norms = images.norms[candidates]
-    scores = np.divide(vectors @ vector, norms, out=np.zeros(len(candidates), np.float32), where=norms > 0)
-    best = top(scores, asked.k)
+    scores = _cosines(images.scaled[candidates], images.norms[candidates], vector)
+    best = top(scores, k)
     return Ranked(candidates[best], scores[best])
+
+
+def _by_index(images: Images, index: Index, vector: Floats, k: int, allowed: Flags | None) -> Ranked:
+    """The index's neighbours, and those among the images that came after it was made, compared exactly."""
+    size = len(index)
+    within = None if allowed is None else allowed[:size]
+    count = size if within is None else int(np.count_nonzero(within))
+    if within is not None and count < EXACT_BELOW * size:
+        return _exactly(images, vector, k, allowed)
+    rows, scores = index.nearest(vector, k, within)
+    if len(rows) < min(k, count):  # the lists that were probed hold too few that pass
+        return _exactly(images, vector, k, allowed)
+    for tail in images.parts[1:]:
+        late = np.arange(len(tail.rows)) if allowed is None else np.flatnonzero(allowed[size:])
+        rows = np.concatenate([rows, late + size])
+        cosines = _cosines(tail.scaled[late], tail.norms[late], vector)
+        scores = np.concatenate([scores, cosines]).astype(np.float32)
+    best = top(scores, k)
+    return Ranked(rows[best], scores[best], "index")
+
+
+def _cosines(scaled: Floats, norms: Floats, vector: Floats) -> Floats:
+    found: Floats = (scaled @ vector) / np.maximum(norms, np.float32(1e-30))
+    return found
 
 
 def nearest_units(images: Images, level: Level, query: Unit, asked: Asked) -> Ranked:
@@ -159,8 +203,8 @@ def _scaled(images: Images, vector: Floats) -> Floats:
 
 def _check_not_same(images: Images, query: Query, asked: Asked) -> None:
     for column in asked.not_same:
-        if column not in images.table.column_names:
-            raise StoreError(f"--not-same: no column '{column}'{closest(column, images.table.column_names)}")
+        if column not in images.column_names:
+            raise StoreError(f"--not-same: no column '{column}'{closest(column, images.column_names)}")
     if asked.not_same and query.rows is None:
         raise StoreError("--not-same needs a query from the store: a bare vector has no plate, well or compound")
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phenoembed_store import indexes
 from phenoembed_store.encoders import EncoderInfo
 from phenoembed_store.tables import Scan
 
@@ -46,7 +47,7 @@ def status(store: "Store") -> dict[str, Any]:
         "compounds": counts.compounds,
         "rejected": len(store.rejected()),
         "bytes": folder_bytes(store.path),
-        "indexes": [],
+        "indexes": [_index(store, name, count) for name, count in counts.by_encoder.items()],
     }
 
 
@@ -61,6 +62,22 @@ def _encoder(encoder: EncoderInfo, counts: Counts) -> dict[str, Any]:
         "untrained": encoder.untrained,
         "images": counts.by_encoder.get(encoder.id, 0),
     }
+
+
+def _index(store: "Store", encoder: str, vectors: int) -> dict[str, Any]:
+    """How an encoder's images are searched: with an index on disk, or ``flat``, each compared."""
+    files = set(store._images.at().files)
+    for path, manifest in reversed(indexes.manifests(store.path / "indexes", encoder)):
+        if manifest is not None:
+            return {
+                "name": path.name,
+                "kind": manifest.kind,
+                "vectors": manifest.vectors,
+                "fresh": set(manifest.files) == files,
+                "recall_at_10": manifest.recall_at_10,
+            }
+    flat = vectors < indexes.FLAT_LIMIT
+    return {"name": encoder, "kind": "flat", "vectors": vectors, "fresh": flat, "recall_at_10": 1.0 if flat else None}
 
 
 def folder_bytes(folder: Path) -> int:

@@ -17,6 +17,7 @@ from phenoembed_store import (
     export,
     groups,
     heads,
+    indexes,
     maintenance,
     posterior,
     profiles,
@@ -28,8 +29,9 @@ from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.encoders import EncoderInfo
 from phenoembed_store.errors import NotInStore, StoreError
 from phenoembed_store.heads import Head, HeadInfo
-from phenoembed_store.images import GROUP_COLUMNS, UNSHOWN, Images, load_images
+from phenoembed_store.images import GROUP_COLUMNS, UNSHOWN, Images
 from phenoembed_store.levels import Level, build_level, check_level
+from phenoembed_store.loading import load_images
 from phenoembed_store.maintenance import Fault
 from phenoembed_store.queries import find_query
 from phenoembed_store.schema import GROUPS_SCHEMA, IMAGES_SCHEMA, PREDICTIONS_SCHEMA, REJECTED_SCHEMA
@@ -84,6 +86,7 @@ class Store:
         self._annotations = Table(path / "annotations", annotations.ANNOTATIONS_SCHEMA)
         self._predictions = Table(path / "predictions", PREDICTIONS_SCHEMA)
         self._loaded: dict[str, _Loaded] = {}
+        self._dims: tuple[int, dict[str, int]] = (-1, {})
 
     def __repr__(self) -> str:
         counts = status.count_images(self._images.at())
@@ -221,9 +224,7 @@ class Store:
 
     def encoders(self) -> list[EncoderInfo]:
         """The encoders of this store, oldest first."""
-        scan = self._images.at()
-        dims = {name: writing.stored_dim(scan, name) or 0 for name in self._encoders_with_images()}
-        return encoders.read_encoders(self.path / "encoders", dims)
+        return encoders.read_encoders(self.path / "encoders", self._encoders_with_images())
 
     def default_encoder(self) -> str:
         """The last trained encoder; where none was trained, the one whose embeddings were imported.
@@ -235,7 +236,10 @@ class Store:
 
     def resolve_encoder(self, prefix: str | None) -> str:
         """The encoder whose id starts with ``prefix``; the default one for None. Raises NotInStore."""
-        return self.default_encoder() if prefix is None else encoders.resolve_encoder(self.encoders(), prefix)
+        if prefix is None:
+            return self.default_encoder()
+        whole = prefix in self._loaded or prefix in encoders.ids(self.path / "encoders")
+        return prefix if whole else encoders.resolve_encoder(self.encoders(), prefix)
 
     def compact(self, keep_days: float = 7) -> dict[str, int]:
         """Bring the tables' many small files together, and remove files that no version of these days needs.
@@ -300,8 +304,11 @@ class Store:
     ) -> tuple[pa.Table, Floats]:
         """Rows (every column but the embedding, or ``columns``) and their embeddings (n, dim), sorted by image key."""
         images = self._images_of(encoder)
-        table = images.table if columns is None else images.table.select(list(columns))
+        table = images.table if columns is None else pa.table({name: images.column(name) for name in columns})
         rows = images.matching(where)
+        if len(images.parts) > 1:  # each is sorted; together they are not
+            order = images.sort_order()
+            rows = order if rows is None else order[np.isin(order, rows)]
         return (table, images.vectors) if rows is None else (table.take(pa.array(rows)), images.vectors[rows])
 
     def export(self, out: str | Path, where: str | None = None, *, encoder: str | None = None) -> dict[str, Any]:
@@ -336,6 +343,10 @@ class Store:
                 groups.write_groups(self._groups, images, made)
             if images.transform is not None:
                 transforms.save(self.path / "transforms", images.transform)
+        if len(images.parts) > 1:  # what came after the index was made goes into a new one
+            indexes.remove(self.path / "indexes", images.encoder)
+            self._loaded.pop(images.encoder)
+            self._images_of(images.encoder)
 
     def set_transform(self, kind: str, encoder: str | None = None) -> str | None:
         """Compare an encoder's embeddings under ``none``, ``robust`` or ``percentile`` from now on.
@@ -344,7 +355,7 @@ class Store:
         Raises StoreError for a plate without controls.
         """
         name = self.resolve_encoder(encoder)
-        images = load_images(self._images.at(), name, self._annotations.at().read(), transforms.check_kind(kind))
+        images = self._load(name, transforms.check_kind(kind))
         with self._writing():
             transforms.choose(self.path / "transforms", name, kind)
             if images.transform is not None:
@@ -385,12 +396,16 @@ class Store:
     def _images_of(self, encoder: str | None) -> Images:
         name = self.resolve_encoder(encoder)
         kind = transforms.chosen(self.path / "transforms").get(name, "none")
-        versions = (self._images.version(), self._annotations.version(), kind)
         held = self._loaded.get(name)
-        if held is None or held.versions != versions:
-            images = load_images(self._images.at(), name, self._annotations.at().read(), kind)
-            held = self._loaded[name] = _Loaded(versions, images)
+        known = held.versions if held else (-1, -1, "")
+        versions = (self._images.newest(known[0]), self._annotations.newest(known[1]), kind)
+        if held is None or known != versions:
+            held = self._loaded[name] = _Loaded(versions, self._load(name, kind))
         return held.images
+
+    def _load(self, encoder: str, kind: str) -> Images:
+        annotated = self._annotations.at().read()
+        return load_images(self._images.at(), encoder, annotated, kind, self.path / "indexes")
 
     def _level(self, images: Images, level: str) -> Level:
         kept = self._loaded[images.encoder].levels
@@ -398,8 +413,14 @@ class Store:
             kept[level] = build_level(images, level)
         return kept[level]
 
-    def _encoders_with_images(self) -> list[str]:
-        return sorted(set(self._images.at().read(["encoder"]).column("encoder").unique().to_pylist()))
+    def _encoders_with_images(self) -> dict[str, int]:
+        """The encoders named in the images table, with the length of their embeddings."""
+        version = self._images.newest(self._dims[0])
+        if version != self._dims[0]:
+            scan = self._images.at()
+            names = sorted(scan.read(["encoder"]).column("encoder").unique().to_pylist())
+            self._dims = (version, {name: writing.stored_dim(scan, name) or 0 for name in names})
+        return self._dims[1]
 
     def _described(self, columns: Sequence[str]) -> pa.Table:
         """These columns of every image, as annotated; empty where the store does not have them."""

@@ -12,6 +12,8 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from phenoembed_store.engine import session
+
 ROW_GROUP = 16_384
 """Rows in a Parquet row group: small enough that a plate is found without reading the whole file."""
 
@@ -30,6 +32,12 @@ class Table:
         """The newest version; -1 where nothing was ever written."""
         table = _open(self.path)
         return -1 if table is None else int(table.version())
+
+    def newest(self, known: int) -> int:
+        """The newest version, given one that was the newest before: most often nothing has come, and that is cheap."""
+        if known >= 0 and not (self.path / "_delta_log" / f"{known + 1:020d}.json").exists():
+            return known
+        return self.version()
 
     def at(self, version: int | None = None) -> "Scan":
         """What the table holds at a version (default: the newest), ready to be read."""
@@ -100,13 +108,11 @@ class Scan:
         self, columns: Sequence[str] | None = None, where: str = "true", parameters: Sequence[Any] = ()
     ) -> pa.Table:
         """Rows that match ``where`` (our own SQL, never a user's), with the named columns (default: all)."""
-        import duckdb
-
         wanted = list(self.schema.names) if columns is None else list(columns)
         schema = _like(pa.schema([self.schema.field(name) for name in wanted]))
         if not self.files:
             return schema.empty_table()
-        with duckdb.connect() as connection:
+        with session() as connection:
             source = "read_parquet($files, union_by_name = true)"
             named = {"files": list(self.files)}
             stored = connection.sql(f"SELECT * FROM {source}", params=named).columns

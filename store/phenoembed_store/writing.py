@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from phenoembed_store.engine import session
 from phenoembed_store.errors import StoreError
 from phenoembed_store.images import embedding_matrix
 from phenoembed_store.schema import FILE_SCHEMA, IMAGE_KEY, IMAGES_SCHEMA, REJECTED_SCHEMA, SCREEN_SCHEMA
@@ -68,12 +69,10 @@ def write_rejected(images: Table, rejected: Table, rows: pa.Table) -> Written:
 
 def update_metadata(images: Table, rows: pa.Table, encoder: str) -> int:
     """Rewrite the metadata of images whose file did not change; what is stored of the file is kept."""
-    import duckdb
-
     scan = images.at()
     keys = rows.select(list(IMAGE_KEY))
     where = _near(keys, encoder)
-    with duckdb.connect() as connection:
+    with session() as connection:
         connection.register("stored", scan.read([*IMAGE_KEY, *FILE_SCHEMA.names, "encoder", "embedding"], *where))
         connection.register("new", rows.append_column("_n", pa.array(np.arange(len(rows)))))
         kept = ", ".join(f's."{name}"' for name in (*FILE_SCHEMA.names, "encoder", "embedding"))
@@ -184,8 +183,6 @@ def _compare(
 
     columns: the columns to compare; by default every one but those of NOT_COMPARED.
     """
-    import duckdb
-
     if not scan.files or not len(rows):
         return np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
     compared = [name for name in scan.schema.names if name not in NOT_COMPARED] if columns is None else list(columns)
@@ -195,7 +192,7 @@ def _compare(
         for name in compared
     ]
     differs += [f'n."{name}" IS NOT NULL' for name in rows.column_names if name not in scan.schema.names]
-    with duckdb.connect() as connection:
+    with session() as connection:
         shown = [name for name in rows.column_names if name not in NOT_COMPARED or name in KEY]
         connection.register("n", rows.select(shown).append_column("_n", pa.array(np.arange(len(rows)))))
         connection.register("s", stored.append_column("_there", pa.array([True] * len(stored))))

@@ -1,0 +1,23 @@
+"""The DuckDB database that our own queries run in. Users' SQL never does: see sql.py."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+@contextmanager
+def session() -> Iterator["DuckDBPyConnection"]:
+    """A connection of one's own: what is registered in it nobody else sees, and it goes with it."""
+    with _database().cursor() as connection:
+        yield connection
+
+
+@cache
+def _database() -> "DuckDBPyConnection":
+    import duckdb
+
+    return duckdb.connect(":memory:")  # once: each database starts threads of its own, tens of milliseconds
