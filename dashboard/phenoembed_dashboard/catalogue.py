@@ -1,0 +1,187 @@
+"""What the pages know of a store's images without their embeddings: read once for each version of the store."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from phenoembed.thumbnails import Contrast, Picture, plate_contrasts
+
+import phenoembed_store
+from phenoembed_store import Store
+from phenoembed_store.errors import NotInStore
+
+Rows = npt.NDArray[np.int64]
+Stamp = tuple[tuple[str, str], ...]
+
+SYNONYMS = ("synonyms", "synonym", "aliases", "alias", "inchikey", "broad_sample", "broad_id", "cas")
+"""Annotations by which people know a compound, besides its name and mechanism."""
+
+TABLES = ("images", "annotations", "predictions", "rejected")
+
+
+@dataclass(frozen=True)
+class Compound:
+    """One compound, as a person would choose it. ``known_as``: synonyms, InChIKey and the like."""
+
+    name: str
+    role: str
+    n_images: int
+    moa: str | None
+    known_as: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """One encoder's images, sorted as the store sorts them: ``table`` a row an image, ``vectors`` (images, dim)."""
+
+    encoder: str
+    stamp: Stamp
+    table: pa.Table
+    vectors: npt.NDArray[np.float32]
+
+    @cached_property
+    def compounds(self) -> dict[str, Compound]:
+        """Every compound by name, treated ones first, each in the order of the alphabet."""
+        first = {name: rows[0] for name, rows in self._by_compound.items()}
+        shown = self.records(list(first.values()))
+        found = []
+        for (name, _), record in zip(first.items(), shown, strict=True):
+            known_as = tuple(str(record[column]) for column in SYNONYMS if record.get(column))
+            moa = record.get("moa")
+            found.append(
+                Compound(
+                    name,
+                    str(record["role"]),
+                    len(self._by_compound[name]),
+                    None if moa is None else str(moa),
+                    known_as,
+                )
+            )
+        found.sort(key=lambda compound: (compound.role != "treated", compound.name.casefold(), compound.name))
+        return {compound.name: compound for compound in found}
+
+    @cached_property
+    def treated(self) -> tuple[str, ...]:
+        return tuple(name for name, compound in self.compounds.items() if compound.role == "treated")
+
+    @cached_property
+    def contrasts(self) -> dict[tuple[str, ...], Contrast]:
+        return plate_contrasts(self.table)
+
+    @cached_property
+    def control_rows(self) -> Rows:
+        return np.flatnonzero(self.column("role") == "control")
+
+    @cached_property
+    def moas(self) -> tuple[str, ...]:
+        return tuple(sorted({compound.moa for compound in self.compounds.values() if compound.moa}, key=str.casefold))
+
+    def rows_of(self, compound: str) -> Rows:
+        """Numbers of the compound's images. Raises NotInStore."""
+        if compound not in self._by_compound:
+            raise NotInStore(f"no compound '{compound}' in the store")
+        return self._by_compound[compound]
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """The values of a column of all images."""
+        if name not in self._columns:
+            column = self.table.column(name).combine_chunks()
+            self._columns[name] = column.to_numpy(zero_copy_only=False)
+        return self._columns[name]
+
+    def values(self, name: str) -> list[Any]:
+        """The distinct values of a column, sorted; null is none of them."""
+        if name not in self.table.column_names:
+            return []
+        return sorted(value for value in self.table.column(name).unique().to_pylist() if value is not None)
+
+    def records(self, rows: Sequence[int] | Rows, columns: Iterable[str] | None = None) -> list[dict[str, Any]]:
+        """Some images as dictionaries."""
+        names = self.table.column_names if columns is None else [c for c in columns if c in self.table.column_names]
+        found: list[dict[str, Any]] = self.table.select(names).take(pa.array(rows, pa.int64())).to_pylist()
+        return found
+
+    def picture(self, record: dict[str, Any]) -> Picture | None:
+        """How an image is shown; None where the store knows no file of it (imported profiles)."""
+        if not record.get("path"):
+            return None
+        contrast = self.contrasts.get((record["screen"], record["plate"], record["channel"]), (0.0, 0.0))
+        return Picture(record["path"], record.get("content_hash") or "", contrast)
+
+    @cached_property
+    def _columns(self) -> dict[str, npt.NDArray[Any]]:
+        return {}
+
+    @cached_property
+    def _by_compound(self) -> dict[str, Rows]:
+        encoded = self.table.column("compound").combine_chunks().dictionary_encode()
+        codes = np.asarray(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+        order = np.argsort(codes, kind="stable")
+        names = encoded.dictionary.to_pylist()
+        starts = np.searchsorted(codes[order], np.arange(len(names) + 1))
+        return {name: order[starts[i] : starts[i + 1]] for i, name in enumerate(names) if name}
+
+
+_LOCK = threading.RLock()
+_STORES: dict[Path, Store] = {}
+_HELD: dict[Path, Catalogue] = {}
+
+
+def open_store(path: Path) -> Store:
+    """The store of a folder, opened once for all pages and visitors. Raises NotInStore, StoreError."""
+    with _LOCK:
+        if path not in _STORES or not path.is_dir():
+            _STORES.pop(path, None)
+            _STORES[path] = phenoembed_store.open(path)
+        return _STORES[path]
+
+
+def open_catalogue(path: Path, encoder: str | None = None) -> Catalogue:
+    """The catalogue of an encoder (default: the last trained that has images), as the store is now.
+
+    One a store is held: a newer version, or another encoder, takes its place. Raises NotInStore.
+    """
+    store = open_store(path)
+    with _LOCK:
+        now = stamp(path, ("images", "annotations", "encoders"))
+        held = _HELD.get(path)
+        if held is not None and held.stamp == now and encoder in (None, held.encoder):
+            return held
+        _HELD.pop(path, None)
+        name, table, vectors = _first_with_images(store, encoder)
+        _HELD[path] = Catalogue(name, now, table, vectors)
+        return _HELD[path]
+
+
+def stamp(path: Path, tables: Sequence[str] = TABLES) -> Stamp:
+    """Changes whenever one of these parts of a store does; read from the names in its folders alone."""
+    found = []
+    for table in tables:
+        folder = path / table
+        log = folder / "_delta_log"
+        names = [entry.name for entry in (log if log.is_dir() else folder).glob("*") if not entry.name.startswith(".")]
+        found.append((table, max((name for name in names if name.endswith(".json")), default="|".join(sorted(names)))))
+    return tuple(found)
+
+
+def _first_with_images(store: Store, encoder: str | None) -> tuple[str, pa.Table, npt.NDArray[np.float32]]:
+    """An encoder that was trained last may have no images yet: then the one before it is shown."""
+    if encoder is not None:
+        names = [store.resolve_encoder(encoder)]
+    else:
+        trained = [info.id for info in store.encoders() if not info.untrained and not info.imported]
+        names = [*reversed(trained), *(info.id for info in store.encoders() if info.imported)]
+        names = names or [store.default_encoder()]
+    for name in names:
+        try:
+            return (name, *store.vectors(encoder=name))
+        except NotInStore:
+            if name == names[-1]:
+                raise
+    raise NotInStore("the store has no trained encoder; run: phenoembed train PLATES")

@@ -1,0 +1,115 @@
+"""What every page starts with: the store, its catalogue, and a guard that turns errors into what to do about them."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from phenoembed_dashboard.catalogue import Catalogue, Stamp, open_catalogue, open_store, stamp
+from phenoembed_dashboard.links import adopt, publish
+from phenoembed_store import Store
+from phenoembed_store.errors import NotInStore, PhenoembedError
+
+STORE_VARIABLE = "PHENOEMBED_STORE"
+log = logging.getLogger("phenoembed")
+
+
+def store_path() -> Path:
+    return Path(os.environ.get(STORE_VARIABLE, "phenoembed-store"))
+
+
+def the_store() -> Store:
+    return open_store(store_path())
+
+
+def the_stamp() -> Stamp:
+    return stamp(store_path())
+
+
+def the_catalogue() -> Catalogue:
+    """The catalogue of the encoder that the visitor chose, or of the newest one."""
+    return open_catalogue(store_path(), st.session_state.get("_encoder"))
+
+
+def choose_encoder() -> None:
+    """In the sidebar, where there is a choice."""
+    names = [info.id for info in the_store().encoders() if not info.untrained]
+    if len(names) < 2:
+        return
+    described = {
+        info.id: f"{info.id[:8]} · {info.method}" + (f" · {info.split} fold {info.fold}" if info.split else "")
+        for info in the_store().encoders()
+    }
+    newest = open_catalogue(store_path()).encoder if "_encoder" not in st.session_state else names[-1]
+    adopt("encoder", names, default=newest)
+    chosen = st.sidebar.selectbox("Encoder", names, key="encoder", format_func=lambda name: described.get(name, name))
+    publish("encoder", newest)
+    st.session_state["_encoder"] = chosen
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """No visitor sees a traceback: a known error says its fix, an unknown one is logged and named."""
+    try:
+        yield
+    except NotInStore as error:
+        nothing(str(error))
+    except PhenoembedError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+    except Exception as error:  # the page of a store that is written, deleted or damaged meanwhile
+        log.exception("a page failed")
+        st.error(
+            plain(f"This could not be shown ({type(error).__name__}: {first_line(error)})."), icon=":material/error:"
+        )
+        st.caption("If the store is being written, wait a moment and press R. Otherwise run this:")
+        st.code(f"phenoembed verify --store {store_path()}", language=None)
+
+
+def nothing(why: str, command: str | None = None) -> None:
+    """An empty state: what is missing, and the command that makes it."""
+    if command is None:
+        for opening in ("; run: ", "run: ", "run `"):
+            before, found, after = why.partition(opening)
+            if found:
+                why, command = before.strip(" ;:,"), after.split("`")[0].split(", or")[0].strip()
+                break
+    st.info(plain(why[:1].upper() + why[1:]) + (". Run this:" if command else ""), icon=":material/info:")
+    if command:
+        command += "" if "--store" in command or not command.startswith("phenoembed") else f" --store {store_path()}"
+        st.code(command, language=None)
+
+
+def plain(message: str) -> str:
+    """A message whose characters Markdown shall leave alone."""
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+-!|<>:$~&" else letter for letter in message)
+
+
+def first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else "no message"
+
+
+def remember(key: str, value: Any) -> None:
+    """Keep a choice for the next page; widgets forget theirs when they are not drawn."""
+    st.session_state[f"_kept:{key}"] = value
+
+
+def remembered(key: str) -> Any:
+    return st.session_state.get(f"_kept:{key}")
+
+
+def cached(function: Callable[..., Any], **arguments: Any) -> Any:
+    """Computed once for each version of the store and encoder; ``function(store, catalogue, **arguments)``."""
+    catalogue = the_catalogue()
+    return _cached(
+        function.__module__ + "." + function.__qualname__, catalogue.encoder, the_stamp(), arguments, function
+    )
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _cached(name: str, encoder: str, version: Stamp, arguments: dict[str, Any], _function: Callable[..., Any]) -> Any:
+    return _function(the_store(), the_catalogue(), **arguments)

@@ -1,0 +1,1 @@
+"""One file a page, thin over the plain functions beside this folder."""

@@ -1,0 +1,250 @@
+"""Compound: what looks like this one? Nearest neighbours as cards, beside the query and DMSO."""
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from phenoembed_dashboard import markup
+from phenoembed_dashboard.catalogue import Catalogue
+from phenoembed_dashboard.compare import compare_dialog
+from phenoembed_dashboard.downloads import csv_button
+from phenoembed_dashboard.links import adopt, publish, segmented, select
+from phenoembed_dashboard.navigation import page_of
+from phenoembed_dashboard.neighbours import Filters, Found, Neighbour, Query, control_similarity, find_neighbours
+from phenoembed_dashboard.neighbours import query_rows as rows_of_query
+from phenoembed_dashboard.opened import cached, guarded, nothing, remember, remembered, store_path, the_catalogue
+from phenoembed_dashboard.pictures import load_pictures
+from phenoembed_dashboard.strips import Strip, compound_strip, control_strip, dose_label, time_label
+from phenoembed_dashboard.structure import structure_svg
+from phenoembed_dashboard.upload import embed_upload
+
+PER_PAGE = (6, 12, 24, 48)
+BY = ("Compound", "Well", "Image file")
+
+
+def page() -> None:
+    with guarded():
+        catalogue = the_catalogue()
+        if not catalogue.compounds:
+            nothing("the store has no images", "phenoembed index PLATES")
+            return
+        st.html(markup.STYLE)
+        query = _choose(catalogue)
+        if query is None:
+            return
+        filters, k, field = _filters(catalogue, query)
+        found: Found = cached(find_neighbours, query=query, filters=filters, k=k)
+        _show(catalogue, query, filters, found, field)
+
+
+def _choose(catalogue: Catalogue) -> Query | None:
+    how, what = st.columns([2, 5], vertical_alignment="bottom")
+    by = segmented("Find what looks like a", BY, "by", place=how)
+    if by == "Image file":
+        uploaded = what.file_uploader("A microscope image (TIFF or PNG, one channel)", type=["tif", "tiff", "png"])
+        return None if uploaded is None else embed_upload(uploaded, catalogue.encoder)
+    if by == "Well":
+        return _choose_well(catalogue, what)
+    names = list(catalogue.compounds)
+    kept = remembered("compound")
+    chosen = select(
+        "Compound (type a name, synonym, mechanism or InChIKey)",
+        names,
+        "compound",
+        form=lambda name: _label(catalogue, name),
+        default=kept if kept in catalogue.compounds else (catalogue.treated or names)[0],
+        always=True,
+        place=what,
+    )
+    remember("compound", chosen)
+    return Query(compound=chosen)
+
+
+def _label(catalogue: Catalogue, name: str) -> str:
+    compound = catalogue.compounds[name]
+    parts = [name if len(name) <= 80 else name[:79] + "…", compound.moa, *compound.known_as]
+    return "  ·  ".join(part for part in parts if part)
+
+
+def _choose_well(catalogue: Catalogue, place: "st.delta_generator.DeltaGenerator") -> Query:
+    left, right = place.columns(2)
+    plate = select("Plate", catalogue.values("plate"), "plate", always=True, place=left)
+    wells = sorted(set(catalogue.column("well")[catalogue.column("plate") == plate].tolist()))
+    well = select("Well", wells, "well", always=True, place=right)
+    return Query(well=(plate, well))
+
+
+def _filters(catalogue: Catalogue, query: Query) -> tuple[Filters, int, int | None]:
+    doses = [dose for dose in catalogue.values("concentration_um") if dose > 0]
+    lists: dict[str, tuple[str, list[Any], Callable[[Any], str]]] = {
+        "dose": ("Doses", doses, dose_label),
+        "time": ("Times", catalogue.values("time_h"), time_label),
+        "on": ("Plates", catalogue.values("plate"), str),
+        "moa": ("Mechanism of the neighbours", list(catalogue.moas), str),
+    }
+    bar = st.container(horizontal=True, vertical_alignment="center")
+    with bar.popover("Filters", icon=":material/tune:"):
+        chosen: dict[str, tuple[Any, ...]] = {}
+        for key, (label, options, form) in lists.items():
+            if len(options) < 2:
+                chosen[key] = ()
+                continue
+            adopt(key, options, many=True, default=[])
+            chosen[key] = tuple(st.multiselect(label, options, key=key, format_func=form, placeholder="all"))
+            publish(key, [])
+        apart = False
+        if len(catalogue.values("plate")) > 1 and query.vector is None:
+            adopt("apart", ("True", "False"), default=False)
+            st.session_state["apart"] = str(st.session_state["apart"]) == "True"
+            apart = st.toggle(
+                "Compare across plates only",
+                key="apart",
+                help="Leaves out pairs on one plate: what looks alike then is not the plate.",
+            )
+            publish("apart", False)
+        k = segmented("Neighbours", PER_PAGE, "k")
+        fields = catalogue.values("field")
+        field = select("Field of view shown", fields, "field") if len(fields) > 1 else None
+    filters = Filters(chosen["dose"], chosen["time"], chosen["on"], chosen["moa"], apart)
+    bar.html(f'<div class="pe">{markup.chips(_active(filters))}</div>')
+    return filters, k, field
+
+
+def _active(filters: Filters) -> list[str]:
+    parts = [*map(dose_label, filters.doses), *map(time_label, filters.times), *filters.plates, *filters.moas]
+    parts += ["across plates only"] if filters.other_plates_only else []
+    return [markup.chip(part, "info") for part in parts] or [markup.chip("no filter: all doses, times and plates")]
+
+
+def _show(catalogue: Catalogue, query: Query, filters: Filters, found: Found, field: int | None) -> None:
+    rows = rows_of_query(catalogue, query)
+    mine = compound_strip(catalogue, rows, field=field, keep=filters.passes)
+    plates = tuple(sorted({record["plate"] for record in mine.records()}))
+    controls = control_strip(
+        catalogue, like=mine, field=field, n_columns=max(2, len(mine.columns)), keep=filters.passes
+    )
+    strips = {
+        hit.compound: (
+            control_strip(catalogue, like=mine, field=field, n_columns=max(2, len(mine.columns)), keep=filters.passes)
+            if hit.role == "control"
+            else compound_strip(
+                catalogue, catalogue.rows_of(hit.compound), field=field, plates=plates, keep=filters.passes
+            )
+        )
+        for hit in found.neighbours
+    }
+    records = [record for strip in (mine, controls, *strips.values()) for record in strip.records()]
+    show = load_pictures(store_path(), catalogue, records)
+    left, right = st.columns([5, 9], gap="medium")
+    with left, st.container(key="query"):
+        _query_card(catalogue, query, mine, controls, show, control_similarity(catalogue, rows))
+    with right:
+        _heading(query, found)
+        for start in range(0, len(found.neighbours), 2):  # in rows, so that a narrow window keeps the order
+            cards = st.columns(2, gap="small")
+            for card, hit in zip(cards, found.neighbours[start : start + 2], strict=False):
+                with card, st.container(border=True):
+                    st.html(_card(hit, strips[hit.compound], show, _moa(catalogue, query)))
+                    _actions(catalogue, query, hit, filters)
+        if not found.neighbours:
+            nothing("nothing passes these filters but the query's own compound; take a filter off")
+        csv_button(found.rows, "neighbours.csv")
+    st.caption(
+        "Each thumbnail is the centre of one field of view, in one contrast for its whole plate. "
+        "Similarity is the cosine of the compounds' embeddings: 1 is the same look."
+    )
+
+
+def _query_card(
+    catalogue: Catalogue, query: Query, mine: Strip, controls: Strip, show: markup.Show, likeness: float | None
+) -> None:
+    with st.container(border=True):
+        if query.compound is not None:
+            compound = catalogue.compounds[query.compound]
+            parts = [markup.chip(compound.moa, "info", "mechanism of action")] if compound.moa else []
+            parts.append(markup.chip(f"{compound.n_images:,} images"))
+            title = query.compound
+        else:
+            title = "The image you chose" if query.well is None else f"{query.well[0]} · {query.well[1]}"
+            of = sorted({record["compound"] for record in mine.records()})
+            parts = [markup.chip(name, "info", "compound in this well") for name in of]
+        if likeness is not None:
+            parts.append(
+                markup.chip(f"similarity to DMSO {likeness:.2f}", title="near 1: it looks like untreated cells")
+            )
+        st.html(
+            '<div class="pe"><div class="pe-dim">you look for</div>'
+            f'<div class="pe-head">{markup.name(title)}</div>{markup.chips(parts)}'
+            + (markup.strip_html(mine, show, size=84) if query.vector is None else "")
+            + "</div>"
+        )
+        if query.compound is not None and (svg := _structure(catalogue, query.compound)):
+            st.html(f'<div class="pe pe-structure">{svg}</div>')
+        if query.vector is None and controls.records():
+            st.html(
+                '<div class="pe"><div class="pe-dim">untreated (DMSO) on the same plate, a column a well</div>'
+                f"{markup.strip_html(controls, show, size=84)}</div>"
+            )
+        if query.compound is not None and catalogue.compounds[query.compound].role == "treated":
+            st.page_link(
+                page_of("evidence"),
+                label="At which dose and time does it show?",
+                icon=":material/query_stats:",
+                query_params={"compound": query.compound},
+            )
+
+
+def _heading(query: Query, found: Found) -> None:
+    n = len(found.neighbours)
+    st.html(f'<div class="pe"><b>{n} nearest compound{"" if n == 1 else "s"}</b>, the most alike first</div>')
+
+
+def _card(hit: Neighbour, strip: Strip, show: markup.Show, moa: str | None) -> str:
+    parts = []
+    if hit.role == "control":
+        parts.append(markup.chip("untreated control", "info", "the query looks much like untreated cells"))
+    if hit.moa:
+        alike = moa is not None and hit.moa == moa
+        parts.append(markup.chip(hit.moa, "same" if alike else "", "same mechanism as the query" if alike else hit.moa))
+    if hit.q_value is not None:
+        parts.append(markup.chip(f"q = {hit.q_value:.2g}", "", "share of false finds expected among hits this good"))
+    if hit.same_plate:
+        parts.append(markup.chip("shares a plate", "warn", "imaged on a plate of the query: part may be the plate"))
+    if hit.same_wells:
+        wells = ", ".join(hit.same_wells)
+        parts.append(markup.chip("same well position", "warn", f"{wells}: part of the likeness may be the position"))
+    return (
+        f'<div class="pe"><div class="pe-head"><span class="pe-rank">{hit.rank}</span>{markup.name(hit.compound)}'
+        f'<span class="pe-score" title="cosine similarity">{hit.similarity:.3f}</span></div>'
+        f"{markup.bar(hit.similarity)}{markup.chips(parts)}{markup.strip_html(strip, show, size=84)}</div>"
+    )
+
+
+def _actions(catalogue: Catalogue, query: Query, hit: Neighbour, filters: Filters) -> None:
+    row = st.container(horizontal=True)
+    row.button(
+        "Look from here", key=f"go{hit.rank}", on_click=_go, args=(hit.compound,), icon=":material/my_location:",
+        type="tertiary", help="Search for what looks like this compound.",
+    )  # fmt: skip
+    if query.vector is None and row.button(
+        "Compare", key=f"compare{hit.rank}", icon=":material/compare:", type="tertiary",
+        help="DMSO, the query and this compound side by side, larger.",
+    ):  # fmt: skip
+        compare_dialog(catalogue, rows_of_query(catalogue, query), hit.compound, filters)
+
+
+def _go(compound: str) -> None:
+    st.session_state["compound"] = compound
+    st.session_state["by"] = BY[0]
+
+
+def _moa(catalogue: Catalogue, query: Query) -> str | None:
+    return catalogue.compounds[query.compound].moa if query.compound is not None else None
+
+
+def _structure(catalogue: Catalogue, compound: str) -> str | None:
+    if "smiles" not in catalogue.table.column_names:
+        return None
+    record = catalogue.records(catalogue.rows_of(compound)[:1], ["smiles"])[0]
+    return structure_svg(str(record["smiles"])) if record.get("smiles") else None

@@ -1,0 +1,225 @@
+"""Evidence: which dose, time or image made the call, and what is left of it when they are switched off."""
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from phenoembed_dashboard import figures, markup
+from phenoembed_dashboard.catalogue import Catalogue
+from phenoembed_dashboard.downloads import csv_button
+from phenoembed_dashboard.evidence import (
+    GroupChoice,
+    GroupEvidence,
+    adds,
+    dose_of,
+    group_choices,
+    group_compound,
+    group_evidence,
+    top_classes,
+    usable_heads,
+)
+from phenoembed_dashboard.links import select
+from phenoembed_dashboard.opened import (
+    cached,
+    guarded,
+    nothing,
+    remember,
+    remembered,
+    store_path,
+    the_catalogue,
+    the_store,
+)
+from phenoembed_dashboard.pictures import load_pictures
+from phenoembed_dashboard.strips import Record, Strip, dose_label, time_label
+
+
+def page() -> None:
+    with guarded():
+        catalogue = the_catalogue()
+        st.html(markup.STYLE)
+        heads: dict[str, str] = usable_heads(the_store(), catalogue)
+        if not heads:
+            nothing("this encoder has no head yet", "phenoembed probe --task compound")
+            return
+        chosen = _choose(catalogue, heads)
+        if chosen is None:
+            return
+        compound, group, head_id = chosen
+        head = the_store().head(head_id)
+        if not adds(head):
+            method = head.config.get("method")
+            nothing(f"the evidence of a '{method}' head does not add over images, so none can be taken away")
+            return
+        evidence = group_evidence(catalogue, head, group.group_id, compound)
+        _show(catalogue, evidence, group, head_id)
+
+
+def _choose(catalogue: Catalogue, heads: dict[str, str]) -> tuple[str, GroupChoice, str] | None:
+    first, second, third = st.columns([3, 3, 3], vertical_alignment="bottom")
+    names = list(catalogue.compounds)
+    kept = remembered("compound")
+    compound = select(
+        "Compound",
+        names,
+        "compound",
+        form=lambda name: name if len(name) < 80 else name[:79] + "…",
+        default=kept if kept in catalogue.compounds else (catalogue.treated or names)[0],
+        always=True,
+        place=first,
+    )
+    remember("compound", compound)
+    groups: list[GroupChoice] = cached(group_choices, compound=compound)
+    if not groups:
+        nothing(f"the images of '{compound}' are of no group (empty or spare control wells)")
+        return None
+    by_id = {group.group_id: group for group in groups}
+    chosen = select(
+        "Group of images", list(by_id), "group", form=lambda name: _describe(by_id[name]), always=True, place=second
+    )
+    head = select("Asked for its", list(heads), "head", form=lambda name: heads[name], place=third)
+    return compound, by_id[chosen], head
+
+
+def _describe(group: GroupChoice) -> str:
+    several = f", set {group.set + 1}" if group.set else ""
+    seen = f"unseen ({group.unseen})" if group.unseen else "may have been trained on"
+    return f"{group.replicate}, field {group.field}{several}: {seen}"
+
+
+def _show(catalogue: Catalogue, evidence: GroupEvidence, group: GroupChoice, head: str) -> None:
+    records = evidence.records
+    doses = list(dict.fromkeys(dose_of(record) for record in records))
+    times = sorted({record["time_h"] for record in records})
+    label = _column_label(records)
+    scope = f"{group.group_id}:{head}"
+    kept = _switches(records, doses, times, label, scope)
+    before, after = evidence.posterior(), evidence.posterior(kept)
+    called = int(before.argmax())
+    rival = int(np.argsort(-before, kind="stable")[1]) if len(before) > 1 else called
+    st.html(_sentence(evidence, before, after, called, kept, group))
+    left, right = st.columns([1, 1], gap="large")
+    with left:
+        strip = _grid(records, doses, times, label)
+        show = load_pictures(store_path(), catalogue, records)
+        share = dict(zip(map(id, records), evidence.log_odds(called, rival, kept), strict=True))
+        on = dict(zip(map(id, records), kept, strict=True))
+        st.html(
+            '<div class="pe"><b>The images, and what each adds to the call</b>'
+            f'<div class="pe-dim">log-odds of {markup.text(evidence.classes[called])} against '
+            f"{markup.text(evidence.classes[rival])}; above 0 speaks for the call</div>"
+            + markup.strip_html(
+                strip,
+                show,
+                size=128,
+                off=lambda r: not on[id(r)],
+                note=lambda r: f"{share[id(r)]:+.1f}" if on[id(r)] else "off",
+            )
+            + "</div>"
+        )
+        rows = [
+            {
+                "dose": label(dose_of(record)), "time": time_label(record["time_h"]), "well": record["well"],
+                "plate": record["plate"], "field": record["field"], "switched_on": bool(flag), "adds": float(value),
+            }
+            for record, flag, value in zip(records, kept, evidence.log_odds(called, rival, kept), strict=True)
+        ]  # fmt: skip
+        csv_button(rows, "evidence.csv")
+    with right:
+        st.markdown("**What it is called**")
+        figures.show(
+            figures.posterior_bars(_bars(evidence, before, after, bool(kept.all())), not kept.all()),
+            "posterior", "probability of the classes",
+        )  # fmt: skip
+        _alone(evidence, called, "concentration_um" if records[0]["role"] != "control" else "well", "dose", label)
+        _alone(evidence, called, "time_h", "time", time_label)
+
+
+def _switches(records: tuple[Record, ...], doses: list[Any], times: list[Any], label: Any, scope: str) -> Any:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        kept_doses = set(
+            st.pills("Doses in use", doses, selection_mode="multi", default=doses, format_func=label, key=f"d:{scope}")
+        )
+        kept_times = set(
+            st.pills(
+                "Times in use", times, selection_mode="multi", default=times, format_func=time_label, key=f"t:{scope}"
+            )
+        )
+        numbers = list(range(len(records)))
+
+        def named(i: int) -> str:
+            record = records[i]
+            return f"{label(dose_of(record))}, {time_label(record['time_h'])}, {record['well']}"
+
+        off = set(
+            st.multiselect(
+                "Single images to switch off",
+                numbers,
+                format_func=named,
+                key=f"i:{scope}",
+                placeholder="none",
+                width=320,
+            )
+        )
+    return np.array(
+        [dose_of(r) in kept_doses and r["time_h"] in kept_times and i not in off for i, r in enumerate(records)],
+        np.bool_,
+    )
+
+
+def _sentence(evidence: GroupEvidence, before: Any, after: Any, called: int, kept: Any, group: GroupChoice) -> str:
+    name = evidence.classes[called]
+    parts = [
+        f"<b>All {len(kept)} images</b>: called <b><bdi>{markup.text(name)}</bdi></b>, "
+        f"probability {before[called]:.2f}."
+    ]
+    truth = group_compound(evidence)
+    if truth in evidence.classes and truth != name:
+        rank = 1 + int((before > before[evidence.classes.index(truth)]).sum())
+        parts.append(f"It is {markup.text(truth)}, which comes as number {rank}.")
+    if not kept.any():
+        parts.append("With every image switched off nothing is known: all classes are equally probable.")
+    elif not kept.all():
+        now = int(after.argmax())
+        what = "still called" if now == called else "now called"
+        parts.append(
+            f"<b>{int(kept.sum())} left on</b>: {what} <b><bdi>{markup.text(evidence.classes[now])}</bdi></b>, "
+            f"probability {after[now]:.2f}"
+            + ("." if now == called else f" ({markup.text(name)}: {after[called]:.2f}).")
+        )
+    warn = "" if group.unseen else markup.chip(
+        "the head may have been trained on this group", "warn", "probabilities of such groups are too high"
+    )  # fmt: skip
+    return f'<div class="pe">{" ".join(parts)} {warn}</div>'
+
+
+def _bars(evidence: GroupEvidence, before: Any, after: Any, whole: bool) -> list[dict[str, Any]]:
+    rows = []
+    for i in top_classes(before, after):
+        name = evidence.classes[i]
+        rows.append({"class": name, "images": "all images", "probability": float(before[i])})
+        if not whole:
+            rows.append({"class": name, "images": "images left on", "probability": float(after[i])})
+    return rows
+
+
+def _alone(evidence: GroupEvidence, called: int, column: str, title: str, label: Any) -> None:
+    rows = evidence.without(called, column)
+    if len(rows) < 2:
+        return
+    drawn = [
+        {"value": label(row[column]), "images": images, "probability": row[key]}
+        for row in rows
+        for images, key in (("it alone", "p_alone"), ("all but it", "p_without"))
+    ]
+    figures.show(figures.dose_lines(drawn, title), f"by-{title}", f"probability of the call by {title}")
+
+
+def _grid(records: tuple[Record, ...], doses: list[Any], times: list[Any], label: Any) -> Strip:
+    place = {(dose_of(record), record["time_h"]): record for record in records}
+    cells = tuple(tuple(place.get((dose, time)) for dose in doses) for time in times)
+    return Strip(tuple(label(dose) for dose in doses), tuple(map(time_label, times)), cells)
+
+
+def _column_label(records: tuple[Record, ...]) -> Any:
+    return str if records[0]["role"] == "control" else dose_label

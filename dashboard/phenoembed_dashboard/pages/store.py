@@ -1,0 +1,63 @@
+"""Store: what is in it, its encoders and indexes, and what had to be rejected, with the reasons."""
+
+from typing import Any
+
+import streamlit as st
+
+from phenoembed_dashboard import markup
+from phenoembed_dashboard.catalogue import Catalogue
+from phenoembed_dashboard.opened import cached, guarded, nothing, the_catalogue, the_store
+from phenoembed_dashboard.summary import counts, encoder_rows, head_rows, readable_bytes, reject_rows
+from phenoembed_store import Store
+
+
+def page() -> None:
+    with guarded():
+        st.html(markup.STYLE)
+        with guarded():
+            catalogue = the_catalogue()
+            st.html(markup.tiles(cached(counts)))
+            st.caption(f"Counted for encoder {catalogue.encoder}.")
+        _table("Encoders", encoder_rows(the_store()), "phenoembed train PLATES")
+        _table("Heads", head_rows(the_store()), "phenoembed probe --task compound")
+        _rejected()
+        with guarded():
+            _indexes()
+
+
+def _table(title: str, rows: list[dict[str, Any]], command: str) -> None:
+    st.markdown(f"**{title}**")
+    if rows:
+        st.dataframe(rows, hide_index=True)
+    else:
+        nothing(f"there are no {title.lower()} yet", command)
+
+
+def _rejected() -> None:
+    st.markdown("**Rejected images**")
+    reasons, images = reject_rows(the_store())
+    if not images:
+        st.caption("None: every image that was found could be used.")
+        return
+    left, right = st.columns([1, 2])
+    left.dataframe(reasons, hide_index=True)
+    right.dataframe(images, hide_index=True, column_order=["reason", "path", "plate", "well", "field", "time_h"])
+
+
+@st.fragment
+def _indexes() -> None:
+    st.markdown("**Indexes and space**")
+    with st.spinner("Looking at the store's files…"):
+        found: dict[str, Any] = cached(_status)
+    st.caption(
+        f"Version {found['version']}, {found['groups']:,} groups of images over all encoders, "
+        f"{readable_bytes(found['bytes'])} on disk."
+    )
+    if found["indexes"]:
+        st.dataframe(found["indexes"], hide_index=True)
+    else:
+        st.caption("No index: searches compare with every embedding, which is exact.")
+
+
+def _status(store: Store, catalogue: Catalogue) -> dict[str, Any]:
+    return store.status()

@@ -1,0 +1,36 @@
+"""Thumbnails for pages: as data URIs, so that a page needs no second request and no server of its own for images."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from phenoembed.thumbnails import Picture, Thumbnails, render
+
+from phenoembed_dashboard.catalogue import Catalogue
+from phenoembed_dashboard.markup import Show, data_uri
+from phenoembed_dashboard.strips import Record
+from phenoembed_store.errors import ImageError
+
+LARGE = 480  # pixels of a field looked at closely
+
+
+def load_pictures(store: Path, catalogue: Catalogue, records: Iterable[Record]) -> Show:
+    """Read (or make) the thumbnails of these images at once; what gives each image's address then."""
+    pictures = [picture for record in records if (picture := catalogue.picture(record)) is not None]
+    answers = Thumbnails(store).get(pictures)
+    uris = {p.key: data_uri(webp) for p, webp in zip(pictures, answers, strict=True) if isinstance(webp, bytes)}
+
+    def show(record: Record) -> str | None:
+        picture = catalogue.picture(record)
+        return None if picture is None else uris.get(picture.key)
+
+    return show
+
+
+def large_picture(picture: Picture | None) -> bytes | str:
+    """The whole field as a WebP, in its plate's contrast, or why it cannot be shown."""
+    if picture is None:
+        return "the store knows no file of this image"
+    try:
+        return render(Path(picture.path), picture.contrast, LARGE)
+    except (ImageError, OSError, ValueError) as error:
+        return f"{picture.path}: {error}"
