@@ -140,6 +140,7 @@ def run_loop(
     with _quiet():
         trainer = Trainer(
             max_epochs=settings.epochs,
+            devices=1,  # batches are not split over several yet
             precision="bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true",
             callbacks=[told, _Checkpoint(checkpoint)],
             logger=False,
