@@ -26,6 +26,7 @@ COMMANDS = (
     "import_",
     "export",
     "status",
+    "dashboard",
     "verify",
     "compact",
 )
