@@ -13,9 +13,9 @@ KILL_PER_H = 0.10  # death rate far above the LC50: nine cells in ten a day
 INACTIVE_SHARE = 8  # one compound in so many does nothing
 COMPOUNDS_A_MECHANISM = 3.5
 STRENGTH = 1.4  # of the directions in MECHANISMS, median
-STRENGTH_SD = 0.45  # of the log of each component's strength, between compounds of one mechanism
-OFF_TARGET_SD = 0.35  # of the span of a parameter that the mechanism does not touch
-OFF_TARGETS = 7  # how many such parameters a compound moves
+STRENGTH_SD = 0.6  # of the log of each component's strength, between compounds of one mechanism
+OFF_TARGET_SD = 0.6  # of the span of a parameter that the mechanism does not touch
+OFF_TARGETS = 9  # how many such parameters a compound moves
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def _draw_active(name: str, mechanism: str, toxicity: str, rng: np.random.Genera
         ec50 = _log_uniform(rng, 0.06, 0.3)
         lc50 = ec50 * _log_uniform(rng, 12, 40)
     else:
-        ec50 = _log_uniform(rng, 0.08, 4.0)
+        ec50 = _log_uniform(rng, 0.05, 2.5)
         lc50 = max(ec50 * 4, _log_uniform(rng, 30, 200)) if toxicity == "high" else math.inf
     slope = float(rng.uniform(1.5, 2.5))
-    return Compound(name, mechanism, ec50, slope, _log_uniform(rng, 3, 30), lc50, _draw_log_fold(mechanism, rng))
+    return Compound(name, mechanism, ec50, slope, _log_uniform(rng, 3, 24), lc50, _draw_log_fold(mechanism, rng))
 
 
 def _draw_log_fold(mechanism: str, rng: np.random.Generator) -> dict[str, float]:

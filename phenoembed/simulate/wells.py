@@ -90,17 +90,17 @@ def draw_effects(well: WellPlan, seed: int) -> WellEffects:
 
 
 _DRIFT_SD = {
-    "growth_per_h": 0.10,
-    "area_um2": 0.08,
-    "elongation": 0.12,
-    "protrusions": 0.15,
-    "lamella_rad": 0.08,
-    "body_rad": 0.10,
-    "granularity_rad": 0.12,
-    "droplets": 0.25,
-    "vacuoles": 0.25,
-    "mitotic": 0.15,
-    "clustering": 0.15,
+    "growth_per_h": 0.08,
+    "area_um2": 0.06,
+    "elongation": 0.10,
+    "protrusions": 0.10,
+    "lamella_rad": 0.06,
+    "body_rad": 0.08,
+    "granularity_rad": 0.08,
+    "droplets": 0.15,
+    "vacuoles": 0.15,
+    "mitotic": 0.10,
+    "clustering": 0.10,
 }
 """Sd of the log fold change between replicates; between wells it is half of it."""
 
