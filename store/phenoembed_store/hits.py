@@ -8,24 +8,11 @@ import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.annotations import annotate_rows
-from phenoembed_store.images import KNOWN_COLUMNS, Images
+from phenoembed_store.images import IMAGE_HIT, Images
 from phenoembed_store.levels import Level
 
 SHOWN = {
-    "image": (
-        "compound",
-        "concentration_um",
-        "plate",
-        "well",
-        "field",
-        "time_h",
-        "channel",
-        "z",
-        "replicate",
-        "screen",
-        "role",
-        "path",
-    ),
+    "image": IMAGE_HIT,
     "group": ("compound", "group_id", "screen", "replicate", "set", "field", "role"),
     "treatment": ("compound", "concentration_um", "role"),
     "compound": ("compound", "role"),
@@ -51,13 +38,18 @@ def hit_table(
 
 def _image_hits(images: Images, rows: Integers, scores: Floats, query_rows: Integers | None) -> pa.Table:
     """Only the hits' own rows are touched, however many images the store has."""
-    found = annotate_rows(images.rows.take(pa.array(rows)), images.annotations)
-    columns: dict[str, Any] = {"rank": pa.array(np.arange(1, len(rows) + 1, dtype=np.int32))}
-    columns |= {name: found.column(name) for name in SHOWN["image"]}
-    columns |= _scored(scores, np.ones(len(rows), np.int32))
-    columns |= {name: found.column(name) for name in found.column_names if name not in KNOWN_COLUMNS}
-    columns["same_plate"] = _same_plate(images, [rows[i : i + 1] for i in range(len(rows))], query_rows)
-    return pa.table(columns)
+    found = images.shown.take(pa.array(rows))
+    if len(images.annotations):
+        found = annotate_rows(found, images.annotations)
+    shown = len(SHOWN["image"])
+    ranks = pa.array(np.arange(1, len(rows) + 1, dtype=np.int32))
+    measured = _scored(scores, np.ones(len(rows), np.int32))
+    same_plate = _same_plate(images, [rows[i : i + 1] for i in range(len(rows))], query_rows)
+    names = found.column_names
+    return pa.Table.from_arrays(
+        [ranks, *found.columns[:shown], *measured.values(), *found.columns[shown:], same_plate],
+        ["rank", *names[:shown], *measured, *names[shown:], "same_plate"],
+    )
 
 
 def _scored(scores: Floats, n_images: npt.NDArray[np.int32]) -> dict[str, pa.Array]:

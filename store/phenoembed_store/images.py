@@ -24,6 +24,20 @@ from phenoembed_store.transforms import Transform, fit
 GROUP_COLUMNS = ("group_id", "set", "configuration")
 REMEMBERED = 64
 """Filters whose rows are kept at hand."""
+IMAGE_HIT = (
+    "compound",
+    "concentration_um",
+    "plate",
+    "well",
+    "field",
+    "time_h",
+    "channel",
+    "z",
+    "replicate",
+    "screen",
+    "role",
+    "path",
+)
 KNOWN_COLUMNS = frozenset((*IMAGES_SCHEMA.names, *GROUP_COLUMNS))
 
 
@@ -83,6 +97,12 @@ class Images:
     def norms(self) -> Floats:
         """Lengths of the scaled vectors, (images,)."""
         return _joined([part.norms for part in self.parts])
+
+    @cached_property
+    def shown(self) -> pa.Table:
+        """What a hit shows of an image: IMAGE_HIT, then the columns that the manifest brought."""
+        brought = [name for name in self.rows.column_names if name not in KNOWN_COLUMNS]
+        return self.rows.select([*IMAGE_HIT, *brought])
 
     @cached_property
     def annotated(self) -> pa.Table:

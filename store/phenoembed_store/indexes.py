@@ -174,7 +174,9 @@ def open_index(folder: Path, manifest: Manifest) -> Index | None:
     try:
         found = faiss.read_index(str(folder / "ivf.faiss"), faiss.IO_FLAG_MMAP)
         scaled = "scaled.npy" if "scaled.npy" in manifest.checksums else "vectors.npy"
-        vectors, compared, norms = (np.load(folder / n, mmap_mode="r") for n in ("vectors.npy", scaled, "norms.npy"))
+        names = ("vectors.npy", scaled, "norms.npy")
+        # plain views: a memmap's own indexing costs more than the rows it fetches
+        vectors, compared, norms = (np.asarray(np.load(folder / name, mmap_mode="r")) for name in names)
         rows = pa.ipc.open_file(pa.memory_map(str(folder / "rows.arrow"))).read_all()
     except (OSError, ValueError, RuntimeError, pa.ArrowInvalid) as error:
         log.warning("index %s: %s; making it anew", folder.name, str(error).splitlines()[0])

@@ -130,14 +130,13 @@ def _by_index(images: Images, index: Index, vector: Floats, k: int, allowed: Fla
         late = np.arange(len(tail.rows)) if allowed is None else np.flatnonzero(allowed[size:])
         rows = np.concatenate([rows, late + size])
         cosines = _cosines(tail.scaled[late], tail.norms[late], vector)
-        scores = np.concatenate([scores, cosines]).astype(np.float32)
+        scores = np.append(scores, cosines)
     best = top(scores, k)
     return Ranked(rows[best], scores[best], "index")
 
 
 def _cosines(scaled: Floats, norms: Floats, vector: Floats) -> Floats:
-    found: Floats = (scaled @ vector) / np.maximum(norms, np.float32(1e-30))
-    return found
+    return np.asarray((scaled @ vector) / np.maximum(norms, np.float32(1e-30)), np.float32)
 
 
 def nearest_units(images: Images, level: Level, query: Unit, asked: Asked) -> Ranked:

@@ -86,6 +86,7 @@ class Store:
         self._annotations = Table(path / "annotations", annotations.ANNOTATIONS_SCHEMA)
         self._predictions = Table(path / "predictions", PREDICTIONS_SCHEMA)
         self._loaded: dict[str, _Loaded] = {}
+        self._trained: tuple[int, str | None] = (-1, None)
         self._dims: tuple[int, dict[str, int]] = (-1, {})
 
     def __repr__(self) -> str:
@@ -231,8 +232,11 @@ class Store:
 
         Raises NotInStore where there is none.
         """
-        trained = encoders.last_trained(self.path / "encoders")  # needs no look at the images
-        return trained if trained is not None else encoders.only_imported(self.encoders())
+        folder = self.path / "encoders"
+        touched = folder.stat().st_mtime_ns if folder.is_dir() else 0
+        if self._trained[0] != touched:  # an encoder is renamed into place, which touches the folder
+            self._trained = (touched, encoders.last_trained(folder))
+        return self._trained[1] or encoders.only_imported(self.encoders())
 
     def resolve_encoder(self, prefix: str | None) -> str:
         """The encoder whose id starts with ``prefix``; the default one for None. Raises NotInStore."""

@@ -4,6 +4,7 @@ Reading goes through DuckDB and the log's list of files, because deltalake's own
 at exit (its file system's threads outlive the interpreter), and because importing pyarrow.dataset costs 0.4 s.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,8 @@ class Table:
 
     def newest(self, known: int) -> int:
         """The newest version, given one that was the newest before: most often nothing has come, and that is cheap."""
-        if known >= 0 and not (self.path / "_delta_log" / f"{known + 1:020d}.json").exists():
+        log = f"{self.path}/_delta_log"
+        if not os.path.exists(f"{log}/{known + 1:020d}.json" if known >= 0 else log):
             return known
         return self.version()
 
