@@ -88,14 +88,13 @@ class _Canvas:
 
 
 def _settle(rng: np.random.Generator, phenotype: Phenotype, count: int, side_um: float) -> Points:
-    """Where cells lie: some beside an earlier cell, none on top of another."""
+    """Where cells lie: some beside another cell, none on top of another."""
     reach = float(np.sqrt(phenotype.area_um2 / np.pi))
     points = rng.uniform(0, side_um, (count, 2))
-    beside = rng.uniform(size=count) < phenotype.clustering
-    parents = (rng.uniform(size=count) * np.arange(count)).astype(int)
-    turns = rng.uniform(0, 2 * np.pi, count)
-    for i in np.flatnonzero(beside[1:]) + 1:
-        points[i] = points[parents[i]] + 1.5 * reach * np.array([np.cos(turns[i]), np.sin(turns[i])])
+    beside = np.flatnonzero(rng.uniform(size=max(count - 1, 0)) < phenotype.clustering) + 1
+    alone = np.setdiff1d(np.arange(count), beside)
+    turns = rng.uniform(0, 2 * np.pi, len(beside))
+    points[beside] = points[rng.choice(alone, len(beside))] + 1.5 * reach * np.stack([np.cos(turns), np.sin(turns)], 1)
     points %= side_um
     apart = min(1.4 * reach, 0.8 * side_um / np.sqrt(max(count, 1)))
     for _ in range(6):
