@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from phenoembed.embedding import embed_files as embed_files
 from phenoembed.pixels import common_shape
 from phenoembed.screen import STACK_COLUMN, Screen
 from phenoembed_store import Store
+from phenoembed_store.errors import NotInStore
 from phenoembed_store.schema import IMAGE_KEY, INTENSITY_STATISTICS, REJECTED_SCHEMA, SCREEN_SCHEMA
 
 COMMIT_ROWS = 4096  # small appends make a Delta log slow (design, "One store is one folder")
@@ -56,6 +58,7 @@ class _Plan:
     """Rows of the screen by what is to be done with them."""
 
     encode: np.ndarray
+    held: frozenset[int]  # of those to encode: rows that the store holds of an earlier content
     update: np.ndarray
     unchanged: int
 
@@ -115,11 +118,10 @@ def index_screen(
         for name in encoders:
             store.update_metadata(rows, name)
     if screen.rejected.num_rows:
-        store.write_images(None, _reject_table(screen.rejected, chosen))
-    n_indexed, rejected, rate = _encode(
-        screen, sources, store, encoders, plan.encode, batch_images, commit_rows, progress
-    )
-    store.refresh(chosen)
+        store.write_images(None, _reject_table(_unplaced(screen), chosen))
+    n_indexed, rejected, rate = _encode(screen, sources, store, encoders, plan, batch_images, commit_rows, progress)
+    with suppress(NotInStore):  # every image was rejected: nothing is there to derive from
+        store.refresh(chosen)
     rejected += list(zip(*(screen.rejected.column(name).to_pylist() for name in ("path", "reason")), strict=True))
     return Indexed(
         store.path, store.version, chosen, n_indexed, plan.unchanged, len(plan.update), tuple(rejected), rate
@@ -138,13 +140,13 @@ def _encode(
     sources: Sequence[Source],
     store: Store,
     encoders: Sequence[str],
-    rows: np.ndarray,
+    plan: _Plan,
     batch_images: int,
     commit_rows: int,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[int, list[tuple[str, str]], float | None]:
     """Encode these rows and commit them; what is encoded is committed even when Ctrl-C ends it."""
-    if not len(rows):
+    if not len(plan.encode):
         return 0, [], None
     shape = common_shape([source[0] for source in sources])
     metadata, paths = _metadata(screen), screen.table.column("path").to_pylist()
@@ -152,7 +154,7 @@ def _encode(
     done = n_indexed = 0
     started: float | None = None
     first = 0
-    answers = embed_batches(store.path, encoders, _batches(rows, sources, batch_images), shape)
+    answers = embed_batches(store.path, encoders, _batches(plan.encode, sources, batch_images), shape)
     try:
         for answer in answers:
             done += len(answer.numbers)
@@ -160,14 +162,14 @@ def _encode(
                 started, first = time.perf_counter(), done  # the first batch carries the child's start
             pending.answers.append(answer)
             if progress:
-                progress(done, len(rows))
+                progress(done, len(plan.encode))
             if pending.due(commit_rows):
-                n_indexed += _commit(store, metadata, pending, encoders)
+                n_indexed += _commit(store, metadata, pending, encoders, plan)
                 rejected += [(paths[row], reason) for row, reason in pending.rejected]
                 pending = _Pending()
     finally:
         answers.close()
-        n_indexed += _commit(store, metadata, pending, encoders)
+        n_indexed += _commit(store, metadata, pending, encoders, plan)
         rejected += [(paths[row], reason) for row, reason in pending.rejected]
     elapsed = time.perf_counter() - started if started is not None else 0.0
     return n_indexed, rejected, (done - first) / elapsed if done > first and elapsed else None
@@ -181,11 +183,14 @@ def _batches(
         yield numbers, tuple(sources[number] for number in numbers)
 
 
-def _commit(store: Store, metadata: pa.Table, pending: _Pending, encoders: Sequence[str]) -> int:
+def _commit(store: Store, metadata: pa.Table, pending: _Pending, encoders: Sequence[str], plan: _Plan) -> int:
     """Write what is pending. The encoder asked for goes last: an image that has it has the others too."""
     if not pending.answers:
         return 0
     rows = pending.rows
+    gone = [row for row, _ in pending.rejected if row in plan.held]
+    if gone:
+        store.delete_images(_any_of(metadata.select(list(IMAGE_KEY)).take(pa.array(gone))))
     bad = metadata.select(SCREEN_SCHEMA.names).take(pa.array([row for row, _ in pending.rejected], pa.int64()))
     bad = bad.append_column("reason", pa.array([reason for _, reason in pending.rejected], pa.string()))
     for name in reversed(encoders):
@@ -201,6 +206,16 @@ def _commit(store: Store, metadata: pa.Table, pending: _Pending, encoders: Seque
     return len(rows)
 
 
+def _any_of(keys: pa.Table) -> str:
+    """SQL that holds for the images with these keys."""
+    values = [[str(v) if not isinstance(v, str) else _quoted(v) for v in row.values()] for row in keys.to_pylist()]
+    return f"({', '.join(keys.column_names)}) IN ({', '.join(f'({", ".join(row)})' for row in values)})"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _facts_columns(facts: Sequence[FileFacts]) -> dict[str, pa.Array]:
     return {
         "content_hash": pa.array([one.content_hash for one in facts]),
@@ -214,6 +229,20 @@ def _list_column(vectors: np.ndarray) -> pa.Array:
     """(rows, dim) float32 -> an Arrow list column, without copying the values."""
     offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.ravel()))
+
+
+def _unplaced(screen: Screen) -> pa.Table:
+    """What the reader rejected, with keys of their own: files without a place, or of a place that is taken, get z < 0."""
+    nothing = {name: "" if pa.types.is_string(SCREEN_SCHEMA.field(name).type) else 0 for name in IMAGE_KEY}
+    taken = set(zip(*(screen.table.column(name).to_pylist() for name in IMAGE_KEY), strict=True))
+    rows = screen.rejected.sort_by("path").to_pylist()
+    for row in rows:
+        if any(row[name] is None for name in IMAGE_KEY):
+            row |= {name: row[name] if row[name] is not None else nothing[name] for name in IMAGE_KEY} | {"z": -1}
+        while (key := tuple(row[name] for name in IMAGE_KEY)) in taken:
+            row["z"] = min(row["z"], 0) - 1
+        taken.add(key)
+    return pa.Table.from_pylist(rows, schema=screen.rejected.schema)
 
 
 def _reject_table(rows: pa.Table, encoder: str) -> pa.Table:
@@ -235,16 +264,18 @@ def _plan(screen: Screen, sources: Sequence[Source], store: Store, encoders: Seq
     known = [_known(store, name, metadata.column_names) for name in encoders]
     keys = list(zip(*(metadata.column(name).to_pylist() for name in IMAGE_KEY), strict=True))
     values = list(zip(*(metadata.column(name).to_pylist() for name in metadata.column_names), strict=True))
-    encode, update, unchanged = [], [], 0
+    encode, held, update, unchanged = [], list[int](), [], 0
     for row, key in enumerate(keys):
         found = [table.get(key) for table in known]
         if not all(_same_content(sources[row], one) for one in found):
             encode.append(row)
+            if any(one is not None for one in found):
+                held.append(row)
         elif any(one is not None and str(one.values) != str(values[row]) for one in found):  # as text: NaN is NaN
             update.append(row)
         else:
             unchanged += 1
-    return _Plan(np.array(encode, dtype=int), np.array(update, dtype=int), unchanged)
+    return _Plan(np.array(encode, dtype=int), frozenset(held), np.array(update, dtype=int), unchanged)
 
 
 class _Known(NamedTuple):
