@@ -14,10 +14,12 @@ from phenoembed_store.tables import Scan
 log = logging.getLogger("phenoembed")
 
 
-def load_images(scan: Scan, encoder: str, annotations: pa.Table, kind: str, folder: Path) -> Images:
+def load_images(
+    scan: Scan, encoder: str, annotations: pa.Table, kind: str, folder: Path, *, make: bool = True
+) -> Images:
     """One encoder's images under its kind of transform.
 
-    A large store's come from its index below ``folder``, which is made here where it is missing, stale or damaged;
+    A large store's come from its index below ``folder``, made here (if ``make``) where it is missing, stale or damaged;
     a small store's are read from the table. Raises NotInStore where there are none.
     """
     images = _from_index(scan, encoder, annotations, kind, folder)
@@ -27,7 +29,7 @@ def load_images(scan: Scan, encoder: str, annotations: pa.Table, kind: str, fold
     if part is None:
         raise NotInStore(f"encoder '{encoder}' has no images in the store; run: phenoembed index PLATES")
     transform = fit_to(part, kind, encoder)
-    if len(part.rows) >= indexes.FLAT_LIMIT:
+    if make and len(part.rows) >= indexes.FLAT_LIMIT:
         index = make_index(scan, encoder, part, transform, folder)
         if index is not None:
             return Images(encoder, scan.version, (part_of(index),), annotations, transform, index)

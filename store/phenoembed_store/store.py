@@ -103,6 +103,21 @@ class Store:
         """The version of the images table; -1 before anything was written."""
         return self._images.version()
 
+    def at(self, version: int) -> "Store":
+        """The store as its images were at an earlier version, to be read only. Raises NotInStore.
+
+        Versions can be asked for until `compact` has removed their files. Annotations are today's.
+        """
+        then = Store(self.path)
+        then._images = replace(self._images, pinned=version)
+        try:
+            missing = [file for file in then._images.at().files if not Path(file).is_file()]
+        except Exception as error:  # whatever the library raises for a version that its log does not have
+            raise NotInStore(f"no version {version} in the store; the newest is {self.version}") from error
+        if missing:
+            raise NotInStore(f"version {version} is gone: `compact` has removed its files")
+        return then
+
     # Writing
 
     def write_images(self, accepted: pa.Table | None = None, rejected: pa.Table | None = None) -> Written:
@@ -409,7 +424,8 @@ class Store:
 
     def _load(self, encoder: str, kind: str) -> Images:
         annotated = self._annotations.at().read()
-        return load_images(self._images.at(), encoder, annotated, kind, self.path / "indexes")
+        makes_indexes = self._images.pinned is None  # one of an old version would replace the newest
+        return load_images(self._images.at(), encoder, annotated, kind, self.path / "indexes", make=makes_indexes)
 
     def _level(self, images: Images, level: str) -> Level:
         kept = self._loaded[images.encoder].levels
@@ -437,6 +453,8 @@ class Store:
         """Writers take turns; a writer that dies frees its turn."""
         from filelock import FileLock
 
+        if self._images.pinned is not None:
+            raise StoreError(f"this is the store as it was at version {self._images.pinned}: it can only be read")
         self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / ".lock"):
             yield

@@ -25,30 +25,36 @@ class Table:
 
     path: Path
     schema: pa.Schema
+    pinned: int | None = None
+    """A version to read, as the table was then; None for the newest."""
 
     def exists(self) -> bool:
         return (self.path / "_delta_log").is_dir() and _open(self.path) is not None
 
     def version(self) -> int:
         """The newest version; -1 where nothing was ever written."""
+        if self.pinned is not None:
+            return self.pinned
         table = _open(self.path)
         return -1 if table is None else int(table.version())
 
     def newest(self, known: int) -> int:
         """The newest version, given one that was the newest before: most often nothing has come, and that is cheap."""
+        if self.pinned is not None:
+            return self.pinned
         log = f"{self.path}/_delta_log"
         if not os.path.exists(f"{log}/{known + 1:020d}.json" if known >= 0 else log):
             return known
         return self.version()
 
-    def at(self, version: int | None = None) -> "Scan":
-        """What the table holds at a version (default: the newest), ready to be read."""
-        table = _open(self.path, version)
+    def at(self) -> "Scan":
+        """What the table holds, ready to be read."""
+        table = _open(self.path, self.pinned)
         if table is None:
             return Scan(-1, (), self.schema, {})
         schema = pa.schema(table.schema().to_arrow())
         names = [unquote(uri.rsplit("/", 1)[-1]) for uri in table.file_uris()]
-        properties = {} if version is not None else dict(table.history(1)[0])
+        properties = {} if self.pinned is not None else dict(table.history(1)[0])
         return Scan(int(table.version()), tuple(str(self.path / name) for name in sorted(names)), schema, properties)
 
     def append(self, rows: pa.Table) -> None:

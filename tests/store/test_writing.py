@@ -196,3 +196,35 @@ def _stored(table: pa.Table, column: str) -> dict[tuple[Any, ...], str]:
     found = {tuple(row[name] for name in IMAGE_KEY): row[column] for row in rows}
     assert len(found) == len(rows)
     return found
+
+
+def test_a_store_can_be_read_as_it_was(store: Store) -> None:
+    """Search, SQL and vectors at an earlier version; it cannot be written, and compacting ends it."""
+    first = store.version
+    store.delete_images("compound = 'taxol'")
+    then = store.at(first)
+    assert then.version == first
+    assert len(then.vectors()[0]) == len(ROWS)
+    assert len(store.vectors()[0]) == len(ROWS) - 12
+    assert "taxol" in then.search(compound="nocodazole").column("compound").to_pylist()
+    assert then.sql("SELECT count(*) FROM images").fetchall() == [(len(ROWS),)]
+    with pytest.raises(StoreError, match="it can only be read"):
+        then.write_images(ROWS)
+    with pytest.raises(NotInStore, match="no version 99 in the store; the newest is 1"):
+        store.at(99)
+    store.compact(0)
+    with pytest.raises(NotInStore, match="version 0 is gone"):
+        store.at(first)
+
+
+def test_compacting_brings_small_appends_together(store: Store) -> None:
+    for number in range(5):
+        store.write_images(put(ROWS.slice(0, 3), "screen", f"s{number}"))
+    before = store.vectors()
+    assert len(store._images.at().files) == 6
+    done = store.compact(0)
+    assert done["bytes_after"] < done["bytes_before"]
+    assert len(store._images.at().files) == 1
+    after = phenoembed_store.open(store.path).vectors()
+    assert after[0].equals(before[0])
+    np.testing.assert_array_equal(after[1], before[1])
