@@ -208,12 +208,12 @@ def _commit(store: Store, metadata: pa.Table, pending: _Pending, encoders: Seque
 
 def _any_of(keys: pa.Table) -> str:
     """SQL that holds for the images with these keys."""
-    values = [[str(v) if not isinstance(v, str) else _quoted(v) for v in row.values()] for row in keys.to_pylist()]
-    return f"({', '.join(keys.column_names)}) IN ({', '.join(f'({", ".join(row)})' for row in values)})"
 
+    def literal(value: Any) -> str:
+        return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    rows = [", ".join(map(literal, row.values())) for row in keys.to_pylist()]
+    return f"({', '.join(keys.column_names)}) IN (({'), ('.join(rows)}))"
 
 
 def _facts_columns(facts: Sequence[FileFacts]) -> dict[str, pa.Array]:
@@ -232,7 +232,7 @@ def _list_column(vectors: np.ndarray) -> pa.Array:
 
 
 def _unplaced(screen: Screen) -> pa.Table:
-    """What the reader rejected, with keys of their own: files without a place, or of a place that is taken, get z < 0."""
+    """What the reader rejected, each with a key of its own: without a place, or where it is taken, z is below 0."""
     nothing = {name: "" if pa.types.is_string(SCREEN_SCHEMA.field(name).type) else 0 for name in IMAGE_KEY}
     taken = set(zip(*(screen.table.column(name).to_pylist() for name in IMAGE_KEY), strict=True))
     rows = screen.rejected.sort_by("path").to_pylist()
