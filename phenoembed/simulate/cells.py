@@ -40,8 +40,7 @@ def spread_cell(
     middle = float(np.sqrt(np.mean(np.minimum(radius, 2 * np.median(radius)) ** 2)))
     thick = np.exp(-((distance / (np.float32(phenotype.body_spread) * (0.5 * reach + 0.5 * middle))) ** 2))
     phase = (
-        phenotype.lamella_rad * (0.55 + 0.45 * np.clip(inward / 3, 0, 1))
-        + phenotype.body_rad * _spread(rng, 0.2) * thick
+        phenotype.lamella_rad * (0.7 + 0.3 * np.clip(inward / 3, 0, 1)) + phenotype.body_rad * _spread(rng, 0.2) * thick
     )
     phase *= cover
     texture = phenotype.granularity_rad * _spread(rng, 0.25) * cover * (0.25 + thick)
@@ -93,10 +92,11 @@ def _outline(
     outline = radius / np.sqrt((np.cos(turned) / stretch) ** 2 + (np.sin(turned) * stretch) ** 2)
     outline = outline * np.exp(_waves(rng, LONG_WAVES, 0.14) + _waves(rng, SHORT_WAVES, phenotype.edge_roughness))
     outline = (outline**-6 + limit_um**-6) ** (-1 / 6)
-    for _ in range(rng.poisson(phenotype.protrusions)):
+    for _ in range(min(int(rng.poisson(phenotype.protrusions)), 7)):
         at = direction + np.pi * rng.integers(2) + rng.normal(0, 0.8)  # mostly from the two ends
-        away = np.abs(np.angle(np.exp(1j * (ANGLES - at)))) / rng.uniform(0.12, 0.25)
-        outline = outline + rng.gamma(3, phenotype.protrusion_um / 3) * np.exp(-(away**1.3))
+        length = rng.gamma(3, phenotype.protrusion_um / 3)
+        away = np.abs(np.angle(np.exp(1j * (ANGLES - at)))) * (radius + length) / rng.uniform(2.5, 5.0)
+        outline = outline + length * np.exp(-(away**1.3))
     return np.asarray(np.maximum(outline, 2.0))
 
 

@@ -73,10 +73,10 @@ class _Canvas:
             return
         here = (rows, columns)
         there = (slice(rows.start - row, rows.stop - row), slice(columns.start - column, columns.stop - column))
-        alone = 1 - 0.6 * self.cover[here]
+        alone = 1 / (1 + 1.5 * self.cover[here])
         self.phase[here] += patch.phase[there] * alone
         self.texture[here] += patch.texture[there] * alone
-        self.cover[here] = np.maximum(self.cover[here], patch.cover[there])
+        self.cover[here] += patch.cover[there]
 
     def textured(self, rng: np.random.Generator, grain_um: float) -> Image:
         """The phase with organelles: noise of this grain, skewed so that dense granules stand out."""

@@ -24,7 +24,7 @@ from phenoembed_store.errors import PhenoembedError
 from phenoembed_store.schema import CONTROL_COMPOUND, SCREEN_SCHEMA
 
 PARAMETERS_FILE = "simulation.json"
-FORMAT = 4  # raise when the same parameters give other images
+FORMAT = 5  # raise when the same parameters give other images
 MIN_SIZE = 32
 POOL_FROM = 200  # images: below it, starting worker processes costs more than it saves
 
