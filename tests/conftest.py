@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from phenoembed.screen import Screen
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from phenoembed_store import Store
 
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # how fast a machine is says nothing about the code
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # sums are the same in every process only with as many threads
 
 
@@ -50,7 +53,7 @@ def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_plates(plates: Path, tmp_path: Path) -> Path:
-    """The same plates for tests that damage them; in place of a mechanism, two compounds share a letter."""
+    """The same plates, for tests that damage them."""
     folder = tmp_path / "plates"
     shutil.copytree(plates, folder)
     return folder
@@ -81,20 +84,14 @@ def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 
 @pytest.fixture(scope="session")
-def settings() -> "Settings":
-    from phenoembed.training import Settings
-
-    return Settings(epochs=3, batch_groups=8, learning_rate=1e-3)
-
-
-@pytest.fixture(scope="session")
-def trial(screen: "Screen", settings: "Settings", tmp_path_factory: pytest.TempPathFactory) -> Trial:
+def trial(screen: "Screen", tmp_path_factory: pytest.TempPathFactory) -> Trial:
     """A training that nothing disturbed, and its images indexed."""
     from phenoembed.indexing import index_screen
-    from phenoembed.training import train
+    from phenoembed.training import Settings, train
 
     import phenoembed_store
 
+    settings = Settings(epochs=3, batch_groups=8, learning_rate=1e-3)
     path = tmp_path_factory.mktemp("trial") / "store"
     trained = train(screen, path, settings)
     index_screen(screen, phenoembed_store.open(path))

@@ -130,7 +130,7 @@ def test_the_compound_split_spreads_mechanisms() -> None:
 
 
 @given(st.randoms(use_true_random=False), st.sampled_from(SPLITS), st.sampled_from(sorted(SCREENS)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_order_of_groups_does_not_matter(random: Any, split: Split, name: str) -> None:
     """The same groups in another order make the same fold."""
     groups = groups_of(SCREENS[name])

@@ -148,7 +148,7 @@ def test_group_ids_of_odd_names_are_unique_and_readable(name: str) -> None:
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_order_of_rows_does_not_matter(data: st.DataObject) -> None:
     """Any order of the manifest's rows, with any of them missing, gives every image the same group."""
     rows = layout(compounds=3, wells=2, controls=5, replicates=2, fields=1)

@@ -1,0 +1,139 @@
+"""Heads fitted on frozen features, and the plain matrices that the store keeps of them."""
+
+import numpy as np
+import pytest
+import torch
+from phenoembed.baselines import intensity_scores
+from phenoembed.groups import Groups, group_images
+from phenoembed.heads import FitSettings, fit_head, to_store_head
+from phenoembed.probes import head_scores, softmax
+from phenoembed.tasks import TASKS, with_two_compounds
+from sklearn.linear_model import LogisticRegression
+from tests.phenoembed.screens import image, layout, table_of
+
+from phenoembed_store.posterior import group_posteriors
+
+DIM = 12
+QUICK = FitSettings(epochs=30)
+
+
+@pytest.fixture(scope="module")
+def groups() -> Groups:
+    rows = layout(compounds=4, controls=4, moa=2)
+    return group_images(table_of([row for i, row in enumerate(rows) if i % 5]))  # ragged
+
+
+def labels_of(groups: Groups) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Places of treated groups, their compounds' numbers, and the compounds' names."""
+    places = np.flatnonzero(groups.roles == "treated")
+    names = sorted(set(groups.compounds[places]))
+    return places, np.array([names.index(name) for name in groups.compounds[places]]), names
+
+
+def features_of(groups: Groups, spread: float) -> np.ndarray:
+    """Random features, on an offset and scale of their own, ``spread`` apart between compounds."""
+    rng = np.random.default_rng(0)
+    n_images = 1 + max(int(rows.max()) for rows in groups.rows)
+    features = rng.normal(size=(n_images, DIM))
+    for name, rows in zip(groups.compounds, groups.rows, strict=True):
+        features[rows] += spread * np.random.default_rng(sum(map(ord, name))).normal(size=DIM)
+    return (100 + 30 * features).astype(np.float32)
+
+
+def test_a_head_learns_what_is_there(groups: Groups) -> None:
+    """Compounds far apart are told apart; features of any scale will do."""
+    places, labels, names = labels_of(groups)
+    features = features_of(groups, 2.0)
+    head = fit_head(features, groups, places, labels, len(names), settings=QUICK)
+    assert not head.training
+    assert (head_scores(head, features, groups, places).argmax(1) == labels).mean() > 0.9
+
+
+def test_the_same_seed_fits_the_same_head(groups: Groups) -> None:
+    """Bit by bit; and another seed another one."""
+    places, labels, names = labels_of(groups)
+    features = features_of(groups, 1.0)
+    heads = [
+        fit_head(features, groups, places, labels, len(names), settings=FitSettings(epochs=3, seed=seed))
+        for seed in (0, 0, 1)
+    ]
+    first, same, other = (head.classifier[1].weight for head in heads)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_groups_of_one_image_and_a_single_group_left_over_can_be_fitted() -> None:
+    """Batch normalisation needs two images; a batch that has one is passed over."""
+    groups = group_images(
+        table_of([image(compound=c, field=f) for c in "ab" for f in range(1, 14)] + [image(compound="b", field=99)])
+    )
+    places, labels, _ = labels_of(groups)
+    features = features_of(groups, 1.0)
+    for batch_groups in (2, 13, 26):
+        head = fit_head(features, groups, places, labels, 2, settings=FitSettings(epochs=2, batch_groups=batch_groups))
+        assert np.isfinite(head_scores(head, features, groups, places)).all()
+
+
+def test_the_stores_matrices_say_what_the_head_says(groups: Groups) -> None:
+    """Batch normalisation and standardisation folded into two matrices: the same posterior of every ragged group."""
+    places, labels, names = labels_of(groups)
+    features = features_of(groups, 1.0)
+    head = fit_head(features, groups, places, labels, len(names), settings=QUICK)
+    stored = to_store_head("compound", tuple(names), head, {"method": "product"})
+    rows = np.concatenate([groups.rows[place] for place in places])
+    unit = np.repeat(np.arange(len(places)), [len(groups.rows[place]) for place in places])
+    found = group_posteriors(stored, features[rows], unit, np.concatenate([groups.configurations[p] for p in places]))
+    np.testing.assert_allclose(found, softmax(head_scores(head, features, groups, places)), atol=1e-5)
+
+
+def test_the_intensity_baseline_multiplies_per_image_logistic_regressions(groups: Groups) -> None:
+    """Scikit-learn on standardised statistics, image by image, log-probabilities summed by a loop."""
+    places, labels, names = labels_of(groups)
+    train, test = places[::2], places[1::2]
+    statistics = features_of(groups, 1.0)[:, :8].astype(float)
+    found = intensity_scores(statistics, groups, train, labels[::2], test, len(names))
+    rows = [row for place in train for row in groups.rows[place]]
+    owner = [labels[places.tolist().index(place)] for place in train for _ in groups.rows[place]]
+    mean, sd = statistics[rows].mean(0), statistics[rows].std(0)
+    model = LogisticRegression(max_iter=2000).fit((statistics[rows] - mean) / sd, owner)
+    for scores, place in zip(found, test, strict=True):
+        expected = sum(model.predict_log_proba((statistics[[row]] - mean) / sd)[0] for row in groups.rows[place])
+        np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+def test_a_class_without_training_groups_is_never_named(groups: Groups) -> None:
+    """Its score is minus infinity, its probability 0."""
+    places, labels, names = labels_of(groups)
+    train = places[labels != 1]
+    scores = intensity_scores(features_of(groups, 1.0)[:, :8], groups, train, labels[labels != 1], places, len(names))
+    assert (scores[:, 1] == -np.inf).all()
+    assert (softmax(scores)[:, 1] == 0).all()
+
+
+def test_controls_are_no_class_but_of_the_treatment_task(groups: Groups) -> None:
+    """The compound and moa tasks have no label for control groups; treatment tells them apart."""
+    control = groups.roles == "control"
+    assert control.any()
+    assert set(TASKS["compound"].labels(groups)[control]) == {None}
+    assert set(TASKS["moa"].labels(groups)[control]) == {None}
+    assert set(TASKS["moa"].labels(groups)[~control]) == {"m0", "m1"}
+    assert TASKS["treatment"].labels(groups).tolist() == groups.roles.tolist()
+
+
+def test_a_mechanism_is_a_name_whatever_its_type() -> None:
+    """Numbers are names too, the empty text is none, and a screen without the column has no labels."""
+    table = table_of([image(compound=c) for c in "abc"])
+    import pyarrow as pa
+
+    numbered = group_images(table.append_column("moa", pa.array([0, 7, None])))
+    assert TASKS["moa"].labels(numbered).tolist() == ["0", "7", None]
+    named = group_images(table.append_column("moa", pa.array(["", "tubulin", None])))
+    assert TASKS["moa"].labels(named).tolist() == [None, "tubulin", None]
+    assert TASKS["moa"].labels(group_images(table)).tolist() == [None] * 3
+
+
+def test_mechanisms_of_one_compound_cannot_be_held_out() -> None:
+    """With whole compounds held out, a class needs two of them."""
+    labels = np.array(["a", "a", "b", "b", None], dtype=object)
+    compounds = np.array(["x", "y", "z", "z", "w"], dtype=object)
+    assert with_two_compounds(labels, compounds).tolist() == ["a", "a", None, None, None]
