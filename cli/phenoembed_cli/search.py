@@ -8,6 +8,7 @@ import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store, Where
 from phenoembed_cli.output import note, print_json, print_table
+from phenoembed_cli.quick import leave_out_pandas
 
 SHOWN = {
     "image": ("plate", "well", "field", "compound", "concentration_um", "time_h"),
@@ -43,6 +44,7 @@ def search(
         raise typer.BadParameter("name exactly one of --compound, --well, --group or --image")
     if by not in SHOWN:
         raise typer.BadParameter(f"'{by}' is no level; one of: {', '.join(SHOWN)}", param_hint="--by")
+    leave_out_pandas()
     import phenoembed_store
 
     opened = phenoembed_store.open(store)

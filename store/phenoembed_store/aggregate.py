@@ -2,6 +2,17 @@
 
 Every level is a mean of means, so that what was imaged more often does not weigh more: images are averaged within
 a configuration, configurations within a group, groups within a compound (or a compound at one concentration).
+
+The nearest neighbour's being right (another replicate's group of the same compound / a compound of the same mechanism)
+on published profiles, by benchmarks/compare_aggregates.py:
+
+                          mean         median       strongest    matched by configuration
+    BBBC021               0.36 / 0.74  0.38 / 0.76  0.37 / 0.74  0.52 / 0.63
+    cell injury, plates   0.80 / 0.42  0.75 / 0.42  0.79 / 0.47  0.79 / 0.45
+    cell injury, wells    0.88 / 0.27  0.87 / 0.27  0.87 / 0.22  0.90 / 0.16
+    LINCS A549            - / 0.20     - / 0.00     - / 0.20     - / 0.00
+
+No way wins throughout, and the mean is never far behind; it also adds, so that a store need not keep more of a group.
 """
 
 from dataclasses import dataclass
