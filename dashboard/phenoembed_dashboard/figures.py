@@ -7,6 +7,8 @@ import altair as alt
 import pyarrow as pa
 import streamlit as st
 
+from phenoembed_dashboard.plates import Grid
+
 # Okabe and Ito's colours, which people with any colour vision can tell apart
 BLUE, ORANGE, GREEN, SKY, YELLOW, PINK, GREY = (
     "#0072b2",
@@ -82,7 +84,7 @@ def accuracy_bars(rows: Sequence[dict[str, Any]], figure: str) -> Figure:
     )
     colours = alt.Scale(domain=features, range=[BLUE, GREY, YELLOW][: len(features)])
     bars = base.mark_bar().encode(
-        x=alt.X("value:Q", scale=alt.Scale(domain=[0, 1]), title=figure),
+        x=alt.X("value:Q", scale=alt.Scale(domain=[0, 1]), title=figure, axis=alt.Axis(tickCount=5)),
         color=alt.Color(
             "features:N", sort=features, scale=colours, title=None, legend=alt.Legend(orient="top", labelLimit=260)
         ),
@@ -119,7 +121,7 @@ def curve(rows: Sequence[dict[str, Any]], x: str, y: str, *, points: bool = Fals
     if diagonal:
         line = alt.Chart(pa.table({"x": [0, 1], "y": [0, 1]})).mark_line(color=GREY, strokeDash=[2, 4])
         return (line.encode(x="x:Q", y="y:Q") + lines).properties(height=320)
-    return alt.layer(lines).properties(height=320)
+    return alt.layer(lines).properties(height=300 + 22 * len(series))
 
 
 def histogram(values: Sequence[float], title: str) -> Figure:
@@ -136,42 +138,35 @@ def histogram(values: Sequence[float], title: str) -> Figure:
     )
 
 
-def plate_map(rows: Sequence[dict[str, Any]], label: str, *, categorical: bool) -> Figure:
-    """The wells of a plate in their places; a click chooses one."""
-    frame = pa.Table.from_pylist(list(rows))
-    rows_order, columns = (
-        sorted({row["row"] for row in rows}, key=lambda r: (len(r), r)),
-        sorted({row["column"] for row in rows}),
-    )
-    kind = "N" if categorical else "Q"
-    scale = alt.Scale(range=PALETTE) if categorical else alt.Scale(scheme=SEQUENTIAL)
+def plate_map(rows: Sequence[dict[str, Any]], grid: Grid, label: str, *, categorical: bool) -> Figure:
+    """The wells of a plate in their places, empty ones as outlines; a click chooses one."""
+    letters, numbers = grid
+    bare: Any = {"title": None, "axis": alt.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True)}
+    x = alt.X("column:O", scale=alt.Scale(domain=numbers, padding=0.08), **bare)
+    y = alt.Y("row:O", scale=alt.Scale(domain=letters, padding=0.08), **bare)
+    blank = [{"row": letter, "column": number} for letter in letters for number in numbers]
+    outlines = alt.Chart(pa.Table.from_pylist(blank)).mark_rect(cornerRadius=2, filled=False, stroke=GREY, opacity=0.25)
     chosen = alt.selection_point(name="well", fields=["well"], on="click", empty=False)
-    bare: Any = {"ticks": False, "domain": False}
-    n_values = len({row["value"] for row in rows})
-    legend = (
-        None
-        if categorical and n_values > 20
-        else alt.Legend(title=None, orient="right", labelLimit=160, symbolLimit=24)
+    few = len({row["value"] for row in rows}) <= 20
+    legend = alt.Legend(title=None, orient="right", labelLimit=160) if few or not categorical else None
+    colour = (
+        alt.Color("value:N", scale=alt.Scale(range=PALETTE * 3), legend=legend)
+        if categorical
+        else alt.Color("value:Q", scale=alt.Scale(scheme=SEQUENTIAL), legend=legend)
     )
-    return (
-        alt.Chart(frame)
+    shown = alt.Tooltip("value:N", title=label) if categorical else alt.Tooltip("value:Q", title=label, format=".4g")
+    wells = (
+        alt.Chart(pa.Table.from_pylist(list(rows)))
         .mark_rect(cornerRadius=2, cursor="pointer")
         .encode(
-            x=alt.X("column:O", sort=columns, title=None, axis=alt.Axis(orient="top", labelAngle=0, **bare)),
-            y=alt.Y("row:O", sort=rows_order, title=None, axis=alt.Axis(**bare)),
-            color=alt.Color(f"value:{kind}", scale=scale, legend=legend),
-            stroke=alt.condition(chosen, alt.value(ORANGE), alt.value("rgba(128,128,128,.35)")),
-            strokeWidth=alt.condition(chosen, alt.value(3), alt.value(0.5)),
-            tooltip=[
-                "well:N", "compound:N", "dose:N", alt.Tooltip("moa:N", title="MoA"),
-                alt.Tooltip("value:N", title=label)
-                if categorical
-                else alt.Tooltip("value:Q", title=label, format=".4g"),
-            ],
+            color=colour,
+            stroke=alt.condition(chosen, alt.value(ORANGE), alt.value("transparent")),
+            strokeWidth=alt.condition(chosen, alt.value(3), alt.value(0)),
+            tooltip=["well:N", "compound:N", "dose:N", alt.Tooltip("moa:N", title="MoA"), shown],
         )
-        .properties(height=max(180, 30 * len(rows_order) + 40))
         .add_params(chosen)
-    )  # fmt: skip
+    )
+    return (outlines.encode(x=x, y=y) + wells.encode(x=x, y=y)).properties(height=max(220, 28 * len(letters) + 40))
 
 
 def group_map(rows: Sequence[dict[str, Any]], x: str, y: str, label: str, *, order: Sequence[str]) -> Figure:
@@ -196,6 +191,6 @@ def group_map(rows: Sequence[dict[str, Any]], x: str, y: str, label: str, *, ord
             ),
             tooltip=["compound:N", "moa:N", "replicate:N", "field:Q", "plates:N"],
         )
-        .properties(height=560)
+        .properties(height=560, usermeta={"embedOptions": {"renderer": "canvas"}})  # thousands of points
         .add_params(box, point)
     )

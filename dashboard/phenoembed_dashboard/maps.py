@@ -49,7 +49,7 @@ def map_rows(store: Store, catalogue: Catalogue, method: str) -> tuple[list[dict
                 "y": float(points[place, 1]),
                 "group": record["group_id"],
                 "compound": record["compound"],
-                "moa": (compound.moa if compound else None) or "",
+                "moa": (compound.moa if compound else None) or ("control" if record["role"] == "control" else ""),
                 "replicate": record["replicate"],
                 "field": record["field"],
                 "role": "control" if record["role"] == "control" else "treated",

@@ -25,7 +25,7 @@ def page_of(name: str) -> "st.Page":
 
 def _runner(name: str) -> Callable[[], None]:
     def run() -> None:
-        import_module(f"phenoembed_dashboard.pages.{name}").page()
+        import_module(f"phenoembed_dashboard.views.{name}").page()
 
     run.__name__ = name
     return run

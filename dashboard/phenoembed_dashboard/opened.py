@@ -103,13 +103,16 @@ def remembered(key: str) -> Any:
 
 
 def cached(function: Callable[..., Any], **arguments: Any) -> Any:
-    """Computed once for each version of the store and encoder; ``function(store, catalogue, **arguments)``."""
+    """Computed once for each version of the store and encoder: ``function(store, catalogue, **arguments)``.
+
+    Visitors share the result, so nobody may change it.
+    """
     catalogue = the_catalogue()
     return _cached(
         function.__module__ + "." + function.__qualname__, catalogue.encoder, the_stamp(), arguments, function
     )
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
+@st.cache_resource(max_entries=256, show_spinner=False)
 def _cached(name: str, encoder: str, version: Stamp, arguments: dict[str, Any], _function: Callable[..., Any]) -> Any:
     return _function(the_store(), the_catalogue(), **arguments)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import pyarrow as pa
 from phenoembed_dashboard.catalogue import Catalogue, Rows
 from phenoembed_dashboard.strips import dose_label
 
+Grid = tuple[list[str], list[int]]  # row letters and column numbers of a plate
+FORMATS = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
+ROW_NAMES = [chr(65 + i) if i < 26 else f"A{chr(65 + i - 26)}" for i in range(32)]
 DISTANCE = "distance to DMSO"
 HIDDEN = frozenset(
     ("path", "content_hash", "file_bytes", "file_mtime_ns", "encoder", "screen", "plate", "well", "group_id", "z",
@@ -84,29 +88,43 @@ def split_well(well: str) -> tuple[str, int]:
     return (match[1].upper(), int(match[2])) if match else (well, 1)
 
 
-def edge_effect(rows: Sequence[dict[str, Any]]) -> tuple[float, float, int] | None:
-    """Mean value of wells at the rim and inside, in sd of the inside, among controls alone where there are enough.
+def plate_grid(rows: Sequence[dict[str, Any]]) -> Grid:
+    """Rows and columns of the smallest plate that has all these wells (6 to 1,536), or just those of odd names."""
+    letters, numbers = {row["row"] for row in rows}, {row["column"] for row in rows}
+    for n_rows, n_columns in FORMATS:
+        there = ROW_NAMES[:n_rows]
+        if letters <= set(there) and max(numbers) <= n_columns:
+            return there, list(range(1, n_columns + 1))
+    return sorted(letters, key=lambda name: (len(name), name)), sorted(numbers)
 
-    Returns (rim, inside, wells at the rim); None where either has fewer than three wells or nothing varies.
-    """
+
+@dataclass(frozen=True)
+class EdgeEffect:
+    """Mean value of the wells at a plate's rim and inside; ``apart`` is their difference in sd of all these wells."""
+
+    rim: float
+    inside: float
+    apart: float
+    n_rim: int
+    of: str  # "control wells", where there are enough of them on both sides, or "wells"
+
+
+def edge_effect(rows: Sequence[dict[str, Any]], grid: Grid) -> EdgeEffect | None:
+    """Whether wells at the rim differ; None where fewer than three lie on either side, or nothing varies."""
     controls = [row for row in rows if row["role"] == "control"]
-    chosen = controls if _both_sides(controls, rows) else list(rows)
-    if not _both_sides(chosen, rows):
-        return None
-    rim = np.array([row["value"] for row in chosen if _at_rim(row, rows)], float)
-    inside = np.array([row["value"] for row in chosen if not _at_rim(row, rows)], float)
-    return float(rim.mean()), float(inside.mean()), len(rim)
+    for of, chosen in (("control wells", controls), ("wells", list(rows))):
+        rim = np.array([row["value"] for row in chosen if _at_rim(row, grid)], float)
+        inside = np.array([row["value"] for row in chosen if not _at_rim(row, grid)], float)
+        if len(rim) >= 3 and len(inside) >= 3:
+            spread = float(np.concatenate([rim, inside]).std())
+            apart = float(rim.mean() - inside.mean()) / spread if spread else 0.0
+            return EdgeEffect(float(rim.mean()), float(inside.mean()), apart, len(rim), of) if spread else None
+    return None
 
 
-def _both_sides(chosen: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> bool:
-    n_rim = sum(_at_rim(row, rows) for row in chosen)
-    return n_rim >= 3 and len(chosen) - n_rim >= 3
-
-
-def _at_rim(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bool:
-    letters = sorted({r["row"] for r in rows}, key=lambda name: (len(name), name))
-    numbers = {r["column"] for r in rows}
-    return row["row"] in (letters[0], letters[-1]) or row["column"] in (min(numbers), max(numbers))
+def _at_rim(row: dict[str, Any], grid: Grid) -> bool:
+    letters, numbers = grid
+    return row["row"] in (letters[0], letters[-1]) or row["column"] in (numbers[0], numbers[-1])
 
 
 def _distances(catalogue: Catalogue, rows: Rows) -> npt.NDArray[np.float64]:

@@ -16,11 +16,7 @@ FEATURES = {
     "untrained": "untrained encoder",
     "intensity": "intensity statistics",
 }
-TESTS = {
-    "new replicate": "new replicate (honest)",
-    "known wells": "known wells (other fields of wells seen in training)",
-    "new compound": "new compound",
-}
+TESTS = ("new replicate", "known wells", "new compound")
 Row = dict[str, Any]
 
 
@@ -77,12 +73,11 @@ def accuracy_rows(rows: Sequence[Row], figure: str) -> list[Row]:
 
 def tests_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Every (split, test), the honest ones first."""
-    order = list(TESTS)
-    return sorted({(row["split"], row["test"]) for row in rows}, key=lambda pair: (_place(order, pair[1]), pair[0]))
+    return sorted({(row["split"], row["test"]) for row in rows}, key=lambda pair: (_place(TESTS, pair[1]), pair[0]))
 
 
 def test_label(split: str, test: str) -> str:
-    return TESTS.get(test, test) + ("" if split == "replicate" else f", {split} split")
+    return test if split in test or split == "replicate" else f"{test} ({split} split)"
 
 
 def select(rows: Sequence[Row], split: str, test: str, features: str = "encoder") -> list[Row]:

@@ -21,8 +21,7 @@ def page() -> None:
         _table("Encoders", encoder_rows(the_store()), "phenoembed train PLATES")
         _table("Heads", head_rows(the_store()), "phenoembed probe --task compound")
         _rejected()
-        with guarded():
-            _indexes()
+        _indexes()
 
 
 def _table(title: str, rows: list[dict[str, Any]], command: str) -> None:
@@ -46,17 +45,19 @@ def _rejected() -> None:
 
 @st.fragment
 def _indexes() -> None:
-    st.markdown("**Indexes and space**")
-    with st.spinner("Looking at the store's files…"):
-        found: dict[str, Any] = cached(_status)
-    st.caption(
-        f"Version {found['version']}, {found['groups']:,} groups of images over all encoders, "
-        f"{readable_bytes(found['bytes'])} on disk."
-    )
-    if found["indexes"]:
-        st.dataframe(found["indexes"], hide_index=True)
-    else:
-        st.caption("No index: searches compare with every embedding, which is exact.")
+    """On its own, because counting the bytes of a large store takes a while."""
+    with guarded():
+        st.markdown("**Indexes and space**")
+        with st.spinner("Looking at the store's files…"):
+            found: dict[str, Any] = cached(_status)
+        st.caption(
+            f"Version {found['version']}, {found['groups']:,} groups of images over all encoders, "
+            f"{readable_bytes(found['bytes'])} on disk."
+        )
+        if found["indexes"]:
+            st.dataframe(found["indexes"], hide_index=True)
+        else:
+            st.caption("No index: searches compare with every embedding, which is exact.")
 
 
 def _status(store: Store, catalogue: Catalogue) -> dict[str, Any]:

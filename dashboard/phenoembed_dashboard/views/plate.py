@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from phenoembed_dashboard import figures, markup
@@ -16,6 +15,7 @@ from phenoembed_dashboard.plates import (
     DISTANCE,
     edge_effect,
     is_categorical,
+    plate_grid,
     plate_rows,
     value_columns,
     well_rows,
@@ -64,30 +64,22 @@ def _heat_map(
     catalogue: Catalogue, plate: str, time: float | None, column: str, rows: list[dict[str, Any]]
 ) -> str | None:
     label, categorical = value_columns(catalogue)[column], is_categorical(catalogue, column)
-    chart = figures.plate_map(rows, label, categorical=categorical)
+    grid = plate_grid(rows)
+    chart = figures.plate_map(rows, grid, label, categorical=categorical)
     state = figures.show(
         chart, f"plate:{plate}:{column}:{time}", f"{label} of the wells of plate {plate}", on_select="rerun"
     )
-    if not categorical and (found := edge_effect(rows)):
-        rim, inside, n = found
-        inner = np.array([row["value"] for row in rows], float)
-        apart = (rim - inside) / float(inner.std()) if inner.std() else 0.0
-        strong = abs(apart) > 0.5
-        st.html(
-            '<div class="pe">'
-            + markup.chips(
-                [
-                    markup.chip(
-                        ("edge effect: " if strong else "no edge effect: ")
-                        + f"{n} wells at the rim differ from those inside by {apart:+.2f} sd",
-                        "warn" if strong else "same",
-                        f"rim {rim:.4g}, inside {inside:.4g}; among controls where there are enough",
-                    )
-                ]
-            )
-            + "</div>"
+    found = None if categorical else edge_effect(rows, grid)
+    if found is not None:
+        strong = abs(found.apart) > 0.5
+        words = f"{'edge effect' if strong else 'no clear edge effect'}: the {found.n_rim} {found.of} at the rim differ"
+        badge = markup.chip(
+            f"{words} from those inside by {found.apart:+.2f} sd",
+            "warn" if strong else "same",
+            f"rim {found.rim:.4g}, inside {found.inside:.4g}",
         )
-    st.caption("Click a well to see its images. Wells without images are blank.")
+        st.html(f'<div class="pe">{markup.chips([badge])}</div>')
+    st.caption("Click a well to see its images. Wells without images are outlines.")
     csv_button(rows, "plate.csv")
     chosen = (state or {}).get("selection", {}).get("well", [])
     return str(chosen[0]["well"]) if chosen else None

@@ -1,0 +1,205 @@
+"""Each page's script, run by Streamlit's AppTest: what it shows for whole, poor, hostile and broken stores."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from tests.dashboard.conftest import HOSTILE, reject_one
+from tests.store.fakes import fake_rows
+
+import phenoembed_store
+from phenoembed_dashboard.navigation import PAGES
+from phenoembed_store import Store
+
+
+def script(page: str) -> None:
+    """What app.py does, with the page named instead of chosen in the sidebar."""
+    from importlib import import_module
+
+    import streamlit
+
+    from phenoembed_dashboard.navigation import PAGES, page_of
+    from phenoembed_dashboard.opened import choose_encoder, guarded, the_store
+
+    streamlit.navigation([page_of(name) for name in PAGES])
+    opened = False
+    with guarded():
+        the_store()
+        choose_encoder()
+        opened = True
+    if opened:
+        import_module(f"phenoembed_dashboard.views.{page}").page()
+
+
+@pytest.fixture
+def visit(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
+    """Open a page of a store, with what its address says."""
+
+    def open_page(store: Store | Path, page: str, **query: str) -> AppTest:
+        monkeypatch.setenv("PHENOEMBED_STORE", str(store.path if isinstance(store, Store) else store))
+        test = AppTest.from_function(script, default_timeout=30, kwargs={"page": page})
+        for name, value in query.items():
+            test.query_params[name] = value
+        test.run()
+        assert not test.exception
+        return test
+
+    return open_page
+
+
+def words(test: AppTest) -> str:
+    """Everything a page says, HTML included."""
+    parts = [
+        str(element.proto) for kind in ("markdown", "caption", "info", "error", "code") for element in test.get(kind)
+    ]
+    return "\n".join([*parts, *(element.proto.body for element in test.get("html"))])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_shows_a_whole_store(shared_store: Store, visit: Callable[..., AppTest], page: str) -> None:
+    test = visit(shared_store, page)
+    assert not test.error
+    assert page in ("map",) or not test.info
+
+
+def test_a_compound_and_its_filters_come_from_the_address(shared_store: Store, visit: Callable[..., AppTest]) -> None:
+    """The view that a colleague sent opens as it was."""
+    test = visit(shared_store, "compound", compound="staurosporine", time="72.0", apart="True", k="12")
+    assert test.selectbox(key="compound").value == "staurosporine"
+    assert test.multiselect(key="time").value == [72.0]
+    assert test.toggle(key="apart").value is True
+    assert "across plates only" in words(test)
+
+
+def test_an_address_that_names_nothing_there_opens_the_first_compound(
+    shared_store: Store, visit: Callable[..., AppTest]
+) -> None:
+    test = visit(shared_store, "compound", compound="no such thing", time="1e9", k="-1")
+    assert test.selectbox(key="compound").value == "aspirin"
+    assert not test.error
+
+
+def test_choices_are_written_into_the_address(shared_store: Store, visit: Callable[..., AppTest]) -> None:
+    test = visit(shared_store, "compound")
+    test.selectbox(key="compound").select("taxol").run()
+    assert test.query_params["compound"] == "taxol"
+    test.multiselect(key="dose").select(5.0).run()
+    assert test.query_params["dose"] == "5.0"
+    test.multiselect(key="dose").unselect(5.0).run()
+    assert "dose" not in test.query_params
+
+
+def test_a_neighbour_can_be_looked_from(shared_store: Store, visit: Callable[..., AppTest]) -> None:
+    test = visit(shared_store, "compound", compound="taxol")
+    nearest = shared_store.search(compound="taxol", k=1).column("compound")[0].as_py()
+    test.button(key="go1").click().run()
+    assert test.selectbox(key="compound").value == nearest
+    assert test.query_params["compound"] == nearest
+
+
+def test_a_well_can_be_the_query(shared_store: Store, visit: Callable[..., AppTest]) -> None:
+    test = visit(shared_store, "compound", by="Well", plate="P2", well="A05")
+    assert "P2 · A05" in words(test)
+    assert not test.error
+
+
+def test_switching_a_dose_off_changes_the_call(shared_store: Store, visit: Callable[..., AppTest]) -> None:
+    test = visit(shared_store, "evidence", compound="taxol")
+    assert "left on" not in words(test)
+    pills = next(group for group in test.get("pills") if group.label == "Doses in use")
+    pills.unselect(20.0).run()
+    assert "4 left on" in words(test)
+    pills = next(group for group in test.get("pills") if group.label == "Doses in use")
+    pills.set_value([]).run()
+    assert "nothing is known" in words(test)
+    assert not test.exception
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_hostile_names_are_shown_as_text(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest], page: str
+) -> None:
+    store = store_maker(compounds=HOSTILE)
+    for name in HOSTILE if page in ("compound", "evidence") else HOSTILE[:1]:
+        test = visit(store, page, compound=name)
+        assert not test.error
+        bodies = "\n".join(element.proto.body for element in test.get("html"))
+        assert "<script" not in bodies
+        assert "onerror=alert(1)>" not in bodies
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("poor", ["no MoA", "one plate", "one compound", "no predictions", "no files", "no controls"])
+def test_a_poor_store_is_no_error(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest], page: str, poor: str
+) -> None:
+    arguments: dict[str, dict[str, Any]] = {
+        "no MoA": {"moa": False},
+        "one plate": {"replicates": 1},
+        "one compound": {"compounds": ["only"], "replicates": 1},
+        "no predictions": {"probed": False},
+    }
+    store = store_maker(**arguments.get(poor, {}))
+    if poor == "no files":
+        shutil.rmtree(store.path.parent / "plates")
+    if poor == "no controls":
+        store.delete_images("role = 'control'")
+    test = visit(store, page)
+    assert not test.error
+    if poor == "no files" and page == "compound":
+        assert "no<br>file" in words(test)
+    if poor == "no predictions" and page in ("probes", "evidence"):
+        assert "phenoembed probe --task compound" in test.code[0].value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_store_without_images_says_what_to_run(tmp_path: Path, visit: Callable[..., AppTest], page: str) -> None:
+    store = phenoembed_store.open(tmp_path / "empty", create=True)
+    test = visit(store, page)
+    assert not test.error
+    assert "phenoembed train PLATES" in words(test)
+
+
+def test_no_store_says_what_to_run(tmp_path: Path, visit: Callable[..., AppTest]) -> None:
+    test = visit(tmp_path / "nowhere", "compound")
+    assert test.code[0].value.startswith("phenoembed index PLATES")
+
+
+def test_a_store_that_is_written_meanwhile_is_followed(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest]
+) -> None:
+    store = store_maker()
+    test = visit(store, "compound", compound="taxol")
+    store.write_images(fake_rows(["newcomer"], times=(24.0,)))
+    test.run()
+    assert "newcomer" in [option.split("  ·  ")[0] for option in test.selectbox(key="compound").options]
+    store.delete_images("compound = 'taxol'")
+    test.run()
+    assert test.selectbox(key="compound").value != "taxol"
+    assert not test.exception
+    assert not test.error
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_damaged_store_shows_an_error_and_its_remedy(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest], page: str
+) -> None:
+    store = store_maker()
+    for file in (store.path / "images").glob("*.parquet"):
+        file.write_bytes(b"PAR1 damaged")
+    test = visit(store.path, page)
+    assert test.error
+    assert "Traceback" not in words(test)
+
+
+def test_rejected_images_are_listed_with_their_reasons(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest]
+) -> None:
+    store = store_maker()
+    reject_one(store)
+    test = visit(store, "store")
+    reasons = next(frame.value for frame in test.dataframe if "images" in frame.value.columns)
+    assert reasons.to_dict("records") == [{"reason": "truncated", "images": 1}]

@@ -1,0 +1,214 @@
+"""The dashboard in a real browser: every page opened and clicked through, wide and narrow, light and dark, offline."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.dashboard.conftest import HOSTILE, make_store
+
+pytest.importorskip("playwright", reason="playwright is not installed")
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+expect.set_options(timeout=60_000)
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
+]
+PROBED = "_stcore/"
+"""Below a page's address Streamlit first asks for its own endpoints and learns from a 404 that they lie at the root."""
+
+READY = {
+    "compound": ".st-key-query img",
+    "evidence": "[data-testid=stVegaLiteChart] svg",
+    "map": "[data-testid=stVegaLiteChart] canvas",
+    "plate": ".pe-gallery img",
+    "probes": "[data-testid=stVegaLiteChart] svg",
+    "store": ".pe-tile",
+}
+WINDOWS: dict[str, dict[str, Any]] = {
+    "wide-light": {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"},
+    "narrow-dark": {"viewport": {"width": 480, "height": 900}, "color_scheme": "dark"},
+}
+
+
+class Visit:
+    """A page in a browser window, and everything it complained about or asked of other machines."""
+
+    def __init__(self, page: Page, base: str) -> None:
+        self.page, self.base = page, base
+        self.complaints: list[str] = []
+        page.set_default_timeout(90_000)  # a busy machine
+        page.set_default_navigation_timeout(90_000)
+        page.on("console", lambda m: m.type in ("error", "warning") and self._complain(f"{m.text} {m.location}"))
+        page.on("pageerror", lambda error: self._complain(str(error)))
+        page.on(
+            "request", lambda r: r.url.startswith(("http", "ws")) and base[7:] not in r.url and self._complain(r.url)
+        )
+
+    def _complain(self, what: str) -> None:
+        if not ("404" in what and PROBED in what):
+            self.complaints.append(what)
+
+    def open(self, name: str, query: str = "") -> Page:
+        self.page.goto(f"{self.base}/{'' if name == 'compound' else name}{query}")
+        self.page.wait_for_selector(READY[name], timeout=60_000)
+        self.settle()
+        return self.page
+
+    def settle(self) -> None:
+        """Wait until the script has run and no element is stale."""
+        self.page.wait_for_function(
+            "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"
+            " && !document.querySelector('[data-stale=true]')",
+            timeout=60_000,
+        )
+
+    def end(self) -> None:
+        assert self.page.get_by_test_id("stException").count() == 0
+        assert "Traceback" not in self.page.inner_text("body")
+        assert self.complaints == []
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A dashboard that runs on a store with ordinary and hostile names."""
+    store = make_store(tmp_path_factory.mktemp("browser"), ("nocodazole", "taxol", "staurosporine", *HOSTILE))
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    code = "import sys; from phenoembed_cli.main import main; sys.argv = sys.argv[1:]; main()"
+    command = [sys.executable, "-c", code, "phenoembed", "dashboard", "--store", str(store.path), "--port", str(port)]
+    log = tmp_path_factory.mktemp("log") / "dashboard.txt"
+    with log.open("w") as output, subprocess.Popen([*command, "--headless"], stdout=output, stderr=output) as server:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("localhost", port)) == 0:
+                    break
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.1)
+        yield f"http://localhost:{port}"
+        server.terminate()
+        server.wait(20)
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str) -> Iterator[Callable[..., Visit]]:
+    contexts = []
+
+    def start(window: str = "wide-light") -> Visit:
+        contexts.append(browser.new_context(**WINDOWS[window]))
+        return Visit(contexts[-1].new_page(), address)
+
+    yield start
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_every_page_opens_without_complaint(visit: Callable[..., Visit], window: str, tmp_path: Path) -> None:
+    """No console error, no request to another machine, nothing wider than the window."""
+    here = visit(window)
+    for name in READY:
+        page = here.open(name)
+        page.screenshot(path=tmp_path / f"{name}-{window}.png", full_page=True)
+        too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert too_wide <= 0, name
+        assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)"), name
+    here.end()
+
+
+def test_a_neighbour_is_looked_from_and_compared(visit: Callable[..., Visit]) -> None:
+    here = visit()
+    page = here.open("compound", "?compound=taxol")
+    expect(page.locator(".st-key-query .pe-name").first).to_have_text("taxol")
+    page.get_by_role("button", name="Compare").first.click()
+    expect(page.get_by_role("dialog").locator("img").first).to_be_visible()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Look from here").first.click()
+    expect(page.locator(".st-key-query .pe-name").first).not_to_have_text("taxol")
+    here.settle()
+    assert "compound=taxol" not in page.url
+    page.go_back()
+    expect(page.locator(".st-key-query .pe-name").first).to_have_text("taxol")
+    here.end()
+
+
+def test_hostile_names_stay_text(visit: Callable[..., Visit]) -> None:
+    here = visit()
+    for name in HOSTILE:
+        from urllib.parse import quote
+
+        page = here.open("compound", f"?compound={quote(name, safe='')}")
+        expect(page.locator(".st-key-query .pe-name").first).to_have_text(name)
+        assert page.title() != "owned"
+    here.end()
+
+
+def test_a_dose_is_switched_off(visit: Callable[..., Visit]) -> None:
+    here = visit()
+    page = here.open("evidence", "?compound=taxol")
+    page.get_by_role("button", name="20 µM").click()
+    expect(page.get_by_text("4 left on")).to_be_visible()
+    here.settle()
+    here.end()
+
+
+def test_a_click_on_a_well_shows_its_images(visit: Callable[..., Visit]) -> None:
+    here = visit()
+    page = here.open("plate")
+    before = page.locator(".pe-gallery img").first.get_attribute("alt")
+    wells = page.locator("[data-testid=stVegaLiteChart] svg path[aria-label*='well: ']")
+    for i in range(wells.count()):
+        label = wells.nth(i).get_attribute("aria-label") or ""
+        if str(before).split(", ")[3].split(" ")[-1] not in label:
+            wells.nth(i).click()
+            break
+    expect(page.locator(".pe-gallery img").first).not_to_have_attribute("alt", str(before))
+    here.settle()
+    here.end()
+
+
+def test_figures_and_tables_can_be_downloaded(visit: Callable[..., Visit]) -> None:
+    here = visit()
+    page = here.open("evidence", "?compound=taxol")
+    page.locator("[data-testid=stVegaLiteChart]").first.hover()
+    for kind, start in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=f"Download as {kind}").first.click()
+        assert Path(download.value.path()).read_bytes().startswith(start)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Table as CSV").click()
+    assert Path(download.value.path()).read_text().startswith("dose,time,well")
+    here.end()
+
+
+def test_pages_lead_to_each_other(visit: Callable[..., Visit]) -> None:
+    """From a compound to its evidence, and back by the sidebar: the compound stays."""
+    here = visit()
+    page = here.open("compound", "?compound=staurosporine")
+    page.get_by_role("link", name="At which dose and time").click()
+    expect(page.get_by_text("Doses in use")).to_be_visible()
+    assert "compound=staurosporine" in page.url
+    here.settle()
+    page.get_by_role("link", name="Compound", exact=True).click()
+    expect(page.locator(".st-key-query .pe-name").first).to_have_text("staurosporine")
+    here.end()

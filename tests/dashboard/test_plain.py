@@ -1,0 +1,219 @@
+"""What the pages compute, against independent oracles and without a browser."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, roc_auc_score
+from tests.dashboard.conftest import HOSTILE, save_head
+from tests.store.fakes import fake_rows
+
+from phenoembed_dashboard.catalogue import open_catalogue, stamp
+from phenoembed_dashboard.downloads import to_csv
+from phenoembed_dashboard.evidence import group_choices, group_evidence
+from phenoembed_dashboard.maps import map_rows, principal_components
+from phenoembed_dashboard.markup import strip_html, text
+from phenoembed_dashboard.neighbours import Filters, Query, find_neighbours, where
+from phenoembed_dashboard.plates import edge_effect, plate_grid, split_well, well_rows
+from phenoembed_dashboard.probing import (
+    class_scores,
+    confusions,
+    f1_by_class,
+    figure_of,
+    pr_points,
+    prediction_rows,
+    roc_points,
+    top_k_rows,
+)
+from phenoembed_dashboard.strips import compound_strip, control_strip, dose_label, spread
+from phenoembed_store import Store
+from phenoembed_store.errors import NotInStore
+
+
+def test_a_catalogue_follows_the_store(store_maker: Callable[..., Store]) -> None:
+    """A new version is read, an unchanged one is not read again."""
+    store = store_maker()
+    first = open_catalogue(store.path)
+    assert open_catalogue(store.path) is first
+    before = stamp(store.path)
+    store.write_images(fake_rows(["newcomer"], times=(24.0,)))
+    assert stamp(store.path) != before
+    assert "newcomer" in open_catalogue(store.path).compounds
+    with pytest.raises(NotInStore):
+        first.rows_of("newcomer")
+
+
+def test_neighbours_are_those_of_the_store(shared_store: Store) -> None:
+    catalogue = open_catalogue(shared_store.path)
+    found = find_neighbours(shared_store, catalogue, Query(compound="taxol"), Filters(), 5)
+    hits = shared_store.search(compound="taxol", k=5)
+    assert [hit.compound for hit in found.neighbours] == hits.column("compound").to_pylist()
+    assert [hit.similarity for hit in found.neighbours] == hits.column("score").to_pylist()
+    assert all(hit.same_plate for hit in found.neighbours)
+
+
+def test_filters_become_one_condition(store_maker: Callable[..., Store]) -> None:
+    """Names with quotes stay names; a mechanism filter keeps the query's own images."""
+    store = store_maker(compounds=HOSTILE)
+    catalogue = open_catalogue(store.path)
+    filters = Filters(doses=(1.0, 5.0), times=(24.0,), plates=("P1",), moas=("it's",))
+    for name in HOSTILE:
+        rows = shared = store.vectors(where(filters, name))[0]
+        assert set(shared.column("compound").to_pylist()) <= {name, "DMSO"}
+        assert len(rows) == 4
+        assert find_neighbours(store, catalogue, Query(compound=name), Filters(times=(24.0,)), 3).neighbours
+
+
+def test_evidence_is_the_store_s_posterior(shared_store: Store) -> None:
+    """With images switched off too: the same as the store's posterior of the group without them."""
+    catalogue = open_catalogue(shared_store.path)
+    head = shared_store.head("compound")
+    group = group_choices(shared_store, catalogue, "taxol")[0]
+    evidence = group_evidence(catalogue, head, group.group_id, "taxol")
+    mine = f"group_id = '{group.group_id}'"
+    for condition, kept in (
+        (mine, np.ones(6, np.bool_)),
+        (f"{mine} AND concentration_um > 1", np.array([r["concentration_um"] > 1 for r in evidence.records])),
+        (f"{mine} AND time_h = 72", np.array([r["time_h"] == 72 for r in evidence.records])),
+    ):
+        expected = shared_store.posterior(head, condition).column("probabilities")[0].as_py()
+        np.testing.assert_allclose(evidence.posterior(kept), expected, rtol=1e-5)
+    assert evidence.posterior(np.zeros(6, np.bool_)) == pytest.approx(np.full(5, 0.2))
+
+
+def test_balanced_evidence_is_the_store_s_posterior(store_maker: Callable[..., Store]) -> None:
+    store = store_maker()
+    save_head(store, ("a", "b", "c"), method="balanced", temperature=1.7)
+    catalogue, head = open_catalogue(store.path), store.head("compound")
+    group = group_choices(store, catalogue, "taxol")[0]
+    evidence = group_evidence(catalogue, head, group.group_id, "taxol")
+    expected = store.posterior(head, f"group_id = '{group.group_id}'").column("probabilities")[0].as_py()
+    np.testing.assert_allclose(evidence.posterior(), expected, rtol=1e-5)
+
+
+def test_what_images_add_sums_to_the_log_odds(shared_store: Store) -> None:
+    catalogue = open_catalogue(shared_store.path)
+    group = group_choices(shared_store, catalogue, "taxol")[0]
+    evidence = group_evidence(catalogue, shared_store.head("compound"), group.group_id, "taxol")
+    posterior = evidence.posterior()
+    assert evidence.log_odds(0, 1).sum() == pytest.approx(np.log(posterior[0] / posterior[1]))
+
+
+def test_groups_that_the_encoder_never_saw_come_first(shared_store: Store) -> None:
+    choices = group_choices(shared_store, open_catalogue(shared_store.path), "taxol")
+    assert [choice.unseen for choice in choices] == ["new replicate"] * 2 + ["known wells"] * 2
+
+
+def test_probe_figures_agree_with_scikit_learn(shared_store: Store) -> None:
+    rows = prediction_rows(shared_store, open_catalogue(shared_store.path))
+    truth, called = [row["label"] for row in rows], [row["predicted"] for row in rows]
+    assert figure_of(rows, "balanced") == pytest.approx(balanced_accuracy_score(truth, called))
+    assert figure_of(rows, "f1") == pytest.approx(f1_score(truth, called, average="macro"))
+    labels = sorted(set(truth))
+    assert list(f1_by_class(rows).values()) == pytest.approx(f1_score(truth, called, average=None, labels=labels))
+    is_taxol, scores = class_scores(rows, "taxol")
+    assert roc_points(is_taxol, scores)[1] == pytest.approx(roc_auc_score(is_taxol, scores))
+    assert pr_points(is_taxol, scores)[1] == pytest.approx(average_precision_score(is_taxol, scores))
+
+
+def test_curves_count_ties_as_ties() -> None:
+    draw = np.random.default_rng(0)
+    truth, scores = draw.random(80) < 0.4, draw.integers(0, 5, 80) / 4
+    assert roc_points(truth, scores)[1] == pytest.approx(roc_auc_score(truth, scores))
+    assert pr_points(truth, scores)[1] == pytest.approx(average_precision_score(truth, scores))
+
+
+def test_confusions_are_counted_most_frequent_first(shared_store: Store) -> None:
+    rows = prediction_rows(shared_store, open_catalogue(shared_store.path))
+    pairs = confusions(rows)
+    assert sum(pair.n for pair in pairs) == sum(row["label"] != row["predicted"] for row in rows)
+    assert [pair.n for pair in pairs] == sorted((pair.n for pair in pairs), reverse=True)
+    assert {row["y"] for row in top_k_rows(rows, 5) if row["x"] == 5} == {1.0}
+
+
+def test_strips_keep_to_a_field_and_say_what_they_leave_out(shared_store: Store) -> None:
+    catalogue = open_catalogue(shared_store.path)
+    strip = compound_strip(catalogue, catalogue.rows_of("taxol"), field=2, plates=("P2",))
+    assert strip.columns == ("1 µM", "5 µM", "20 µM")
+    assert strip.lines == ("24 h", "72 h")
+    assert {(r["field"], r["plate"]) for r in strip.records()} == {(2, "P2")}
+    controls = control_strip(catalogue, like=strip, field=2)
+    assert {(r["role"], r["plate"], r["field"]) for r in controls.records()} == {("control", "P2", 2)}
+    assert spread(range(10), 4) == [0, 3, 6, 9]
+
+
+def test_doses_are_written_as_people_write_them() -> None:
+    assert [dose_label(x) for x in (0.5, 10.0, 0.001, 1234.0, float("nan"))] == [
+        "0.5 µM",
+        "10 µM",
+        "1 nM",
+        "1234 µM",
+        "no dose",
+    ]
+
+
+def test_no_name_becomes_markup(store_maker: Callable[..., Store]) -> None:
+    store = store_maker(compounds=HOSTILE)
+    catalogue = open_catalogue(store.path)
+    drawn = strip_html(compound_strip(catalogue, catalogue.rows_of(HOSTILE[0])), lambda _: None)
+    assert "<script" not in drawn
+    assert "<img" not in drawn
+    assert text(HOSTILE[1]).count("&quot;") == 2
+
+
+def test_a_plate_has_its_true_shape_and_its_rim(shared_store: Store) -> None:
+    catalogue = open_catalogue(shared_store.path)
+    rows = well_rows(catalogue, "P1", 24.0, "intensity_mean")
+    assert len(rows) == 18
+    mask = (
+        (catalogue.column("plate") == "P1") & (catalogue.column("well") == "A04") & (catalogue.column("time_h") == 24)
+    )
+    expected = catalogue.column("intensity_mean")[mask].mean()
+    assert next(row for row in rows if row["well"] == "A04")["value"] == pytest.approx(expected)
+    letters, numbers = plate_grid(rows)
+    assert (len(letters), len(numbers)) == (16, 24)
+    assert split_well("AF48") == ("AF", 48)
+
+
+def test_an_edge_effect_is_measured_on_controls() -> None:
+    def well(letter: str, number: int, value: float, role: str) -> dict[str, object]:
+        return {"row": letter, "column": number, "value": value, "role": role}
+
+    rim = [well("A", i, 10.0 + i % 2, "control") for i in range(1, 6)]
+    inside = [well("D", i, 1.0 + i % 2, "control") for i in range(2, 7)]
+    treated = [well("E", i, 99.0, "treated") for i in range(2, 12)]
+    rows = [*rim, *inside, *treated]
+    found = edge_effect(rows, plate_grid([*rows, well("H", 12, 0.0, "treated")]))
+    assert found is not None
+    assert (found.of, found.n_rim) == ("control wells", 5)
+    assert found.apart > 1.5
+
+
+def test_distance_to_dmso_is_smallest_for_dmso(shared_store: Store) -> None:
+    rows = well_rows(open_catalogue(shared_store.path), "P1", None, "distance to DMSO")
+    controls = [row["value"] for row in rows if row["role"] == "control"]
+    assert max(controls) < min(row["value"] for row in rows if row["role"] == "treated")
+
+
+def test_principal_components_are_scikit_learn_s() -> None:
+    from sklearn.decomposition import PCA
+
+    vectors = np.random.default_rng(0).normal(size=(60, 7)).astype(np.float32) * np.arange(1, 8, dtype=np.float32)
+    points, shares = principal_components(vectors)
+    model = PCA(2).fit(vectors)
+    np.testing.assert_allclose(np.abs(points), np.abs(model.transform(vectors)), rtol=1e-3, atol=1e-3)
+    assert shares == pytest.approx(model.explained_variance_ratio_.tolist(), rel=1e-4)
+
+
+def test_a_map_is_kept_in_the_store_and_made_anew_when_damaged(store_maker: Callable[..., Store]) -> None:
+    store = store_maker()
+    catalogue = open_catalogue(store.path)
+    rows, n, _ = map_rows(store, catalogue, "PCA")
+    (file,) = (store.path / "maps").glob("*.npz")
+    assert len(rows) == n == len(store.groups())
+    file.write_bytes(b"damaged")
+    assert map_rows(store, catalogue, "PCA")[0] == rows
+
+
+def test_tables_become_csv() -> None:
+    assert to_csv([{"a": 'x"y', "b": [1, 2]}, {"a": None, "b": []}]) == 'a,b\n"x""y","[1, 2]"\n,[]\n'
