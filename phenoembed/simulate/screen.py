@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -157,7 +158,7 @@ def _render_all(
     for plate in {well.plate_name for well in wells}:
         (out / plate).mkdir(exist_ok=True)
     total = len(wells) * simulation.images_a_well
-    workers = workers or (len(os.sched_getaffinity(0)) if total >= POOL_FROM else 1)
+    workers = workers or ((os.cpu_count() or 1) if total >= POOL_FROM else 1)
     for done, _ in enumerate(_each(partial(render_well, out, simulation), wells, workers), start=1):
         if progress:
             progress(done * simulation.images_a_well, total)
@@ -167,7 +168,9 @@ def _each(render: Callable[[WellPlan], None], wells: Sequence[WellPlan], workers
     if workers == 1:
         yield from map(render, wells)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    quiet = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the parent, which then cancels the wells not begun
+    with ProcessPoolExecutor(workers, context, initializer=signal.signal, initargs=quiet) as pool:
         yield from pool.map(render, wells, chunksize=4)
 
 
