@@ -171,7 +171,7 @@ def _each(render: Callable[[WellPlan], None], wells: Sequence[WellPlan], workers
     context = multiprocessing.get_context("spawn")
     quiet = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the parent, which then cancels the wells not begun
     with ProcessPoolExecutor(workers, context, initializer=signal.signal, initargs=quiet) as pool:
-        yield from pool.map(render, wells, chunksize=4)
+        yield from pool.map(render, wells)
 
 
 def render_well(out: Path, simulation: Simulation, well: WellPlan) -> None:
