@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check lint bench soak clean
+.PHONY: demo test check lint bench soak docs clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -35,6 +35,9 @@ bench: $(VENV)/.bench
 
 soak: $(STAMP)
 	$(BIN)/pytest -m soak --timeout 7200
+
+docs: $(STAMP)
+	$(BIN)/python docs/make_commands.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
