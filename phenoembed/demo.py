@@ -17,11 +17,12 @@ from phenoembed.readers import read_screen
 from phenoembed.retrieval import Agreement, agreement, nearest_compounds
 from phenoembed.screen import Screen
 from phenoembed.simulate import simulate_screen
+from phenoembed.thumbnails import make_thumbnails
 from phenoembed.training import Settings, find_trained, train
 from phenoembed_store import Store
 from phenoembed_store import open as open_store
 
-STAGES = ("simulating", "reading", "training", "indexing", "probing")
+STAGES = ("simulating", "reading", "training", "indexing", "thumbnails", "probing")
 TASKS = ("compound", "moa", "treatment")
 
 
@@ -100,6 +101,8 @@ def run_demo(
     encoder = _train(screen, store, seed, scale, stage)
     with stage("indexing") as progress:
         indexed = index_screen(screen, store, encoder, progress=progress)
+    with stage("thumbnails") as progress:
+        make_thumbnails(store, progress=progress)
     probes = {}
     with stage("probing") as progress:
         for i, task in enumerate(TASKS):

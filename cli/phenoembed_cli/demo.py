@@ -8,7 +8,7 @@ import typer
 from phenoembed_cli.options import Json
 from phenoembed_cli.output import note, print_json, progress_bar
 
-_UNITS = {"simulating": "images", "reading": "images", "training": "batches", "indexing": "images", "probing": "tasks"}
+_UNITS = {"training": "batches", "probing": "tasks"}  # the other stages count images
 
 
 def demo(
@@ -20,7 +20,7 @@ def demo(
     from phenoembed.demo import run_demo
     from phenoembed.report import draw, write_text
 
-    done = run_demo(out, seed=seed, stage=lambda name: progress_bar(name, unit=_UNITS[name]))
+    done = run_demo(out, seed=seed, stage=lambda name: progress_bar(name, unit=_UNITS.get(name, "images")))
     text = write_text(done, out / "report.txt")
     draw(done, out / "report.png")
     if as_json:

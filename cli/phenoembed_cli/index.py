@@ -17,6 +17,7 @@ def index(
     baseline: Annotated[
         bool, typer.Option(help="Embed with the untrained encoder too, for probes to compare with.")
     ] = True,
+    thumbnails: Annotated[bool, typer.Option(help="Make the dashboard's thumbnails now, not at first sight.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be indexed; open no image.")] = False,
     columns: Map = None,
     channel: Channel = None,
@@ -38,8 +39,14 @@ def index(
     from phenoembed_store import open as open_store
 
     screen = read_plates(plates, options)
+    opened = open_store(store)
     with progress_bar("indexing") as advance:
-        indexed = index_screen(screen, open_store(store), encoder, baseline=baseline, progress=advance)
+        indexed = index_screen(screen, opened, encoder, baseline=baseline, progress=advance)
+    if thumbnails:
+        from phenoembed.thumbnails import make_thumbnails
+
+        with progress_bar("thumbnails") as advance:
+            make_thumbnails(opened, progress=advance)
     for path, reason in indexed.rejected[:SHOWN]:
         note(f"rejected: {path}: {reason}")
     if len(indexed.rejected) > SHOWN:
