@@ -106,43 +106,43 @@ def build(
     vectors: Floats,
     transform: Transform | None,
 ) -> Path:
-    """Make an index of these images, beside and renamed; older ones of the encoder are removed. Its folder."""
+    """Make an index of these images, beside and renamed; the encoder's other ones are removed. Its folder."""
     name = f"{encoder}-v{version}-{transform.id if transform else 'none'}"
-    beside = folder / f".{name}.{uuid4().hex[:8]}"
+    beside, target = folder / f".{name}.{uuid4().hex[:8]}", folder / name
     beside.mkdir(parents=True)
     try:
-        scaled = vectors if transform is None else transform.apply(vectors, rows.column("plate").to_pylist())
-        norms = np.linalg.norm(scaled, axis=1).astype(np.float32)
-        _write_rows(rows, beside / "rows.arrow")
-        np.save(beside / "vectors.npy", vectors)
-        np.save(beside / "norms.npy", norms)
-        if transform is not None:
-            np.save(beside / "scaled.npy", scaled)
-        nprobe, recall = _build_faiss(scaled, norms, beside / "ivf.faiss")
-        checksums = {path.name: list(_checksums(path)) for path in sorted(beside.iterdir())}
+        nprobe, recall = _write_files(beside, rows, vectors, transform)
         manifest = Manifest(
-            encoder,
-            version,
-            transform.id if transform else "none",
-            tuple(files),
-            "ivf-sq8",
-            len(rows),
-            int(vectors.shape[1]),
-            nprobe,
-            recall,
-            checksums,
+            encoder=encoder,
+            version=version,
+            transform=transform.id if transform else "none",
+            files=tuple(files),
+            kind="ivf-sq8",
+            vectors=len(rows),
+            dim=int(vectors.shape[1]),
+            nprobe=nprobe,
+            recall_at_10=recall,
+            checksums={path.name: list(_checksums(path)) for path in sorted(beside.iterdir())},
         )
         (beside / "manifest.json").write_text(json.dumps(asdict(manifest)))
-        target = folder / name
-        if target.exists():
-            shutil.rmtree(target)
+        remove(folder, encoder)
         os.rename(beside, target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    for old in manifests(folder, encoder):
-        if old[0] != target:
-            shutil.rmtree(old[0], ignore_errors=True)
     return target
+
+
+def _write_files(folder: Path, rows: pa.Table, vectors: Floats, transform: Transform | None) -> tuple[int, float]:
+    """Everything but the manifest; the lists to probe, and the recall they give."""
+    scaled = vectors if transform is None else transform.apply(vectors, rows.column("plate").to_pylist())
+    norms = np.linalg.norm(scaled, axis=1).astype(np.float32)
+    with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
+        writer.write_table(rows.combine_chunks())
+    np.save(folder / "vectors.npy", vectors)
+    np.save(folder / "norms.npy", norms)
+    if transform is not None:
+        np.save(folder / "scaled.npy", scaled)
+    return _build_faiss(scaled, norms, folder / "ivf.faiss")
 
 
 def remove(folder: Path, encoder: str) -> None:
@@ -213,11 +213,6 @@ def _checksums(path: Path) -> Iterator[int]:
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             yield zlib.crc32(block)
-
-
-def _write_rows(rows: pa.Table, path: Path) -> None:
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
-        writer.write_table(rows.combine_chunks())
 
 
 def _build_faiss(scaled: Floats, norms: Floats, path: Path) -> tuple[int, float]:

@@ -1,5 +1,7 @@
 """Keeping a store in order: check every invariant, bring small files together."""
 
+import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +41,17 @@ def compact(store: "Store", keep_days: float) -> dict[str, int]:
     before = folder_bytes(store.path)
     for table in _tables(store).values():
         table.compact(keep_days * 24)
+    for leftover in _leftovers(store.path):
+        shutil.rmtree(leftover, ignore_errors=True)
     return {"bytes_before": before, "bytes_after": folder_bytes(store.path)}
+
+
+def _leftovers(folder: Path) -> Iterator[Path]:
+    """What a killed process was writing beside: hidden folders that nobody has touched for an hour."""
+    for pattern in ("indexes/.*", "transforms/.*", "heads/*/.*"):
+        for path in folder.glob(pattern):
+            if path.is_dir() and time.time() - path.stat().st_mtime > 3600:
+                yield path
 
 
 def verify(store: "Store") -> list[Fault]:

@@ -316,7 +316,7 @@ class Store:
 
         It reads these views and nothing else. Raises QueryError.
         """
-        return select(locked(sql_views(self)), query)
+        return select(locked(sql_views(self, query)), query)
 
     def vectors(
         self, where: str | None = None, *, encoder: str | None = None, columns: Sequence[str] | None = None

@@ -29,6 +29,11 @@ def test_views_hold_what_was_written(store: Store) -> None:
     assert store.sql("SELECT DISTINCT len(embedding) FROM images").fetchall() == [(8,)]
 
 
+def test_a_view_named_in_pieces_is_there_too(shared_store: Store) -> None:
+    assert shared_store.sql("SELECT count(*) FROM query_table('im' || 'ages')").fetchall() == [(72,)]
+    assert shared_store.sql("SELECT count(*) FROM IMAGES JOIN Groups USING (group_id)").fetchall() == [(72,)]
+
+
 def test_two_encoders_of_different_dimensions_share_the_view(store: Store) -> None:
     store.write_images(fake_rows(encoder="enc1", dim=5, seed=1))
     found = store.sql("SELECT encoder, any_value(len(embedding)) FROM images GROUP BY 1 ORDER BY 1").fetchall()

@@ -1,5 +1,6 @@
 """Writing: idempotent, exact about what changed, and equal to a dict of rows after any sequence of writes."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -222,8 +223,14 @@ def test_compacting_brings_small_appends_together(store: Store) -> None:
         store.write_images(put(ROWS.slice(0, 3), "screen", f"s{number}"))
     before = store.vectors()
     assert len(store._images.at().files) == 6
+    leftover, recent = store.path / "indexes" / ".enc0-v0-none.dead", store.path / "indexes" / ".enc0-v1-none.live"
+    for folder in (leftover, recent):
+        folder.mkdir(parents=True)
+    os.utime(leftover, (0, 0))
     done = store.compact(0)
     assert done["bytes_after"] < done["bytes_before"]
+    assert not leftover.exists()
+    assert recent.exists()
     assert len(store._images.at().files) == 1
     after = phenoembed_store.open(store.path).vectors()
     assert after[0].equals(before[0])
