@@ -31,7 +31,7 @@ def lancedb_peer(folder: Path, vectors: np.ndarray, metadata: pa.Table, *, nprob
     start = time.perf_counter()
     opened = lancedb.connect(str(folder)).create_table("images", table, mode="overwrite")
     opened.create_index(metric="cosine", num_partitions=256, num_sub_vectors=vectors.shape[1] // 8)
-    for column, kind in (("u", "BTREE"), ("compound", "BITMAP"), ("concentration_um", "BITMAP")):
+    for column, kind in (("u", "BTREE"), ("compound", "BITMAP"), ("concentration_um", "BTREE")):
         opened.create_scalar_index(column, index_type=kind)
     built = time.perf_counter() - start
 
