@@ -7,6 +7,7 @@ medians of ten, from navigation to the moment the page's pictures (or figure, or
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -28,7 +29,7 @@ READY = {
     "": ".st-key-query img",
     "evidence": "[data-testid=stVegaLiteChart] svg .mark-rect path",
     "map": "[data-testid=stVegaLiteChart] svg .mark-symbol path, [data-testid=stVegaLiteChart] canvas",
-    "plate": ".pe-gallery img",
+    "plate": "[data-testid=stVegaLiteChart] svg .mark-rect path >> visible=true",
     "probes": ".pe-strip img",
     "store": ".pe-tile",
 }
@@ -140,7 +141,7 @@ def measure(store: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     server = subprocess.Popen(
-        [Path(sys.executable).with_name("phenoembed"), "dashboard", "--store", store, "--port", str(PORT), "--headless"],
+        [Path(sys.executable).with_name("phenoembed"), "dashboard", "--store", store, f"--port={PORT}", "--headless"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     base = f"http://localhost:{PORT}"
@@ -167,9 +168,8 @@ def measure(store: Path) -> None:
                     page.goto(f"{base}/{name}")
                     page.wait_for_selector(ready, timeout=120_000)
                     times.append(time.perf_counter() - started)
-                print(
-                    f"{name or 'compound':9s} first {times[0]:.2f} s, median of {REPEATS} {statistics.median(times[1:]):.2f} s"
-                )
+                middle = statistics.median(times[1:])
+                print(f"{name or 'compound':9s} first {times[0]:.2f} s, median of {REPEATS} {middle:.2f} s")
             _switches(page, base)
             browser.close()
         print(f"memory of the server: {_peak(server.pid):,.0f} MB at its peak, {_now(server.pid):,.0f} MB at the end")
@@ -219,5 +219,5 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = asked.store or Path(temporary) / "store"
-        print(make_store(place, asked.images))
+        print(make_store(place, asked.images), f"load average {os.getloadavg()[0]:.1f}")
         measure(place)

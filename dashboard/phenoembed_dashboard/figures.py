@@ -1,6 +1,8 @@
 """Figures as Altair charts: drawn in the visitor's browser from Streamlit's own files, saved there as PNG or SVG."""
 
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import altair as alt
@@ -25,8 +27,23 @@ Figure = Any  # Altair's methods do not say what they return
 
 
 def show(chart: Figure, key: str, alternative: str, **arguments: Any) -> Any:
-    """Draw a chart over the whole width; its toolbar saves it as PNG or SVG, and its data as CSV."""
-    return st.altair_chart(chart, key=key, alt=alternative, **arguments)
+    """Draw a chart over the whole width; its toolbar saves it as PNG and shows its data, a button saves it as SVG."""
+    state = st.altair_chart(chart, key=key, alt=alternative, **arguments)
+    if find_spec("vl_convert"):
+        st.download_button(
+            "Figure as SVG", lambda: to_svg(chart), f"{key.split(':')[0]}.svg", "image/svg+xml", key=f"svg:{key}",
+            icon=":material/download:", type="tertiary", on_click="ignore",
+        )  # fmt: skip
+    return state
+
+
+def to_svg(chart: Figure) -> str:
+    """The chart as an SVG file, black on white; drawn here, without a network."""
+    alt.data_transformers.disable_max_rows()
+    words = {"labelColor": "#222", "titleColor": "#222"}
+    drawn = chart.configure(background="white").configure_axis(**words).configure_legend(**words)
+    svg: str = import_module("vl_convert").vegalite_to_svg(drawn.properties(width=640).to_json())
+    return svg
 
 
 def posterior_bars(rows: Sequence[dict[str, Any]], changed: bool) -> Figure:
@@ -172,7 +189,8 @@ def plate_map(rows: Sequence[dict[str, Any]], grid: Grid, label: str, *, categor
 def group_map(rows: Sequence[dict[str, Any]], x: str, y: str, label: str, *, order: Sequence[str]) -> Figure:
     """Groups as points; a click or a dragged box chooses some."""
     frame = pa.Table.from_pylist(list(rows))
-    range_ = [*PALETTE[: len(order) - 1], "#b5b5b5"] if order[-1] == "other" else (PALETTE * 4)[: len(order)]
+    rest = order[-1] in ("other", "unknown")
+    range_ = [*PALETTE[: len(order) - 1], "#a8a8a8"] if rest else (PALETTE * 4)[: len(order)]
     colour = alt.Color(
         "colour:N", sort=list(order), title=label, scale=alt.Scale(domain=list(order), range=range_),
         legend=alt.Legend(orient="top", columns=4, labelLimit=200, symbolLimit=20),
@@ -181,7 +199,7 @@ def group_map(rows: Sequence[dict[str, Any]], x: str, y: str, label: str, *, ord
     point = alt.selection_point(name="point", fields=["group"], on="click", empty=False)
     return (
         alt.Chart(frame)
-        .mark_point(filled=True, size=46, opacity=0.75)
+        .mark_point(filled=True, size=46, opacity=0.85)
         .encode(
             x=alt.X("x:Q", title=x, scale=alt.Scale(zero=False), axis=alt.Axis(labels=False, ticks=False, grid=False)),
             y=alt.Y("y:Q", title=y, scale=alt.Scale(zero=False), axis=alt.Axis(labels=False, ticks=False, grid=False)),

@@ -17,8 +17,9 @@ def adopt(key: str, options: Sequence[Any], *, many: bool = False, default: Any 
         st.session_state[key] = found if many else (found[0] if found else default)
     elif many:
         st.session_state[key] = [value for value in st.session_state[key] or () if str(value) in by_text]
-    elif str(st.session_state[key]) not in by_text:
-        st.session_state[key] = default
+    else:  # said anew, because Streamlit forgets what a widget of this name on another page held
+        kept = st.session_state[key]
+        st.session_state[key] = kept if str(kept) in by_text else default
 
 
 def publish(key: str, default: Any = None) -> None:

@@ -64,7 +64,7 @@ def colours(rows: Sequence[dict[str, Any]], by: str) -> tuple[list[str], list[st
     values = [row[by] or "unknown" for row in rows]
     ranked = [name for name, _ in Counter(values).most_common()]
     if len(ranked) <= MAX_COLOURS:
-        return values, sorted(ranked, key=str.casefold)
+        return values, sorted(ranked, key=lambda name: (name == "unknown", name.casefold()))
     kept = [name for name in ranked if name != "unknown"][:MAX_COLOURS]
     return [value if value in kept else "other" for value in values], [*sorted(kept, key=str.casefold), "other"]
 

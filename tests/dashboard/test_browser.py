@@ -67,7 +67,9 @@ class Visit:
         """Wait until the script has run and no element is stale."""
         self.page.wait_for_function(
             "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"
-            " && !document.querySelector('[data-stale=true]')",
+            " && !document.querySelector('[data-stale=true], [data-testid=stSkeleton]')"
+            " && [...document.querySelectorAll('[data-testid=stVegaLiteChart]')].every("
+            "    chart => chart.querySelector('svg, canvas'))",
             timeout=60_000,
         )
 
@@ -191,9 +193,9 @@ def test_figures_and_tables_can_be_downloaded(visit: Callable[..., Visit]) -> No
     here = visit()
     page = here.open("evidence", "?compound=taxol")
     page.locator("[data-testid=stVegaLiteChart]").first.hover()
-    for kind, start in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
+    for button, start in (("Download as PNG", b"\x89PNG"), ("Figure as SVG", b"<svg")):
         with page.expect_download() as download:
-            page.get_by_role("button", name=f"Download as {kind}").first.click()
+            page.get_by_role("button", name=button).first.click()
         assert Path(download.value.path()).read_bytes().startswith(start)
     with page.expect_download() as download:
         page.get_by_role("button", name="Table as CSV").click()
