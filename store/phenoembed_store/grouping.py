@@ -15,12 +15,26 @@ from urllib.parse import quote
 import pyarrow as pa
 
 Well = tuple[str, str]  # plate, well
+ByTime = dict[float, set[Well]]  # the wells that were imaged at each time
 
 
-class Wells(NamedTuple):
-    """The wells of one compound (or of the controls) in one replicate, as time points of each dose."""
+class _WellTime(NamedTuple):
+    """A well at a time, and what it was given."""
 
-    by_time: dict[float, set[Well]]
+    screen: str
+    replicate: str
+    compound: str
+    concentration_um: float
+    plate: str
+    well: str
+    time_h: float
+
+
+class _Place(NamedTuple):
+    """Where a well at a time stands: in which set, and at which level (dose, or slot of a control) and time."""
+
+    set: int
+    level: float
 
 
 def assign_groups(table: pa.Table) -> pa.Table:
@@ -30,25 +44,25 @@ def assign_groups(table: pa.Table) -> pa.Table:
     wells, and control wells left over when no further group of the right size can be made, get nulls. The answer does
     not depend on the order of the rows.
     """
-    columns = [
-        table.column(name).to_pylist()
-        for name in ("screen", "replicate", "compound", "concentration_um", "plate", "well", "time_h", "role", "field")
+    wells = [
+        _WellTime(*row) for row in zip(*(table.column(name).to_pylist() for name in _WellTime._fields), strict=True)
     ]
-    rows = list(zip(*columns, strict=True))
-    slots = _slots(rows)
-    placed: list[tuple[str, int, tuple[float, float]] | None] = []
-    for screen, replicate, compound, dose, plate, well, time, role, field in rows:
-        slot = slots.get((screen, replicate, compound, dose, plate, well, time)) if role != "empty" else None
-        if slot is None:
-            placed.append(None)
-            continue
-        group_set, level = slot
-        placed.append((group_id(screen, compound, replicate, group_set, field), group_set, (level, time)))
-    configurations = _number_configurations(placed)
+    roles, fields = table.column("role").to_pylist(), table.column("field").to_pylist()
+    treated = {well for well, role in zip(wells, roles, strict=True) if role == "treated"}
+    controls = {well for well, role in zip(wells, roles, strict=True) if role == "control"}
+    places = _place_treated(treated)
+    places |= _place_controls(controls, places)
+
+    found = [places.get(well) if role != "empty" else None for well, role in zip(wells, roles, strict=True)]
+    ids = [
+        None if place is None else group_id(well.screen, well.compound, well.replicate, place.set, field)
+        for well, place, field in zip(wells, found, fields, strict=True)
+    ]
+    levels = [None if place is None else (place.level, well.time_h) for well, place in zip(wells, found, strict=True)]
     return (
-        table.append_column("group_id", pa.array([p and p[0] for p in placed], pa.string()))
-        .append_column("set", pa.array([p and p[1] for p in placed], pa.int32()))
-        .append_column("configuration", pa.array(configurations, pa.int32()))
+        table.append_column("group_id", pa.array(ids, pa.string()))
+        .append_column("set", pa.array([place and place.set for place in found], pa.int32()))
+        .append_column("configuration", pa.array(_number_configurations(ids, levels), pa.int32()))
     )
 
 
@@ -61,48 +75,43 @@ def group_id(screen: str, compound: str, replicate: str, group_set: int, field: 
     return "/".join([*names, str(group_set), str(field)])
 
 
-def _slots(
-    rows: Sequence[tuple[str, str, str, float, str, str, float, str, int]],
-) -> dict[tuple[str, str, str, float, str, str, float], tuple[int, float]]:
-    """For every well at a time: its set, and the level that orders it within the group (dose, or control slot)."""
-    doses: dict[tuple[str, str, str, float], dict[float, set[Well]]] = defaultdict(lambda: defaultdict(set))
-    controls: dict[tuple[str, str, str], dict[float, dict[float, set[Well]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(set))
-    )
-    for screen, replicate, compound, dose, plate, well, time, role, _ in rows:
-        if role == "treated":
-            doses[screen, replicate, compound, dose][time].add((plate, well))
-        elif role == "control":
-            controls[screen, replicate, compound][dose][time].add((plate, well))
-
-    slots: dict[tuple[str, str, str, float, str, str, float], tuple[int, float]] = {}
-    sizes: dict[tuple[str, str], list[int]] = defaultdict(list)  # wells of each treated set, by (screen, replicate)
-    wells_of_set: dict[tuple[str, str, str, int], int] = defaultdict(int)
-    for (screen, replicate, compound, dose), by_time in sorted(doses.items()):
-        ranks = _rank_wells(by_time)
-        for (well_time, (plate, well)), rank in ranks.items():
-            slots[screen, replicate, compound, dose, plate, well, well_time] = (rank, dose)
-        for rank in set(ranks.values()):
-            wells_of_set[screen, replicate, compound, rank] += 1
-    for (screen, replicate, _, _), n_wells in sorted(wells_of_set.items()):
-        sizes[screen, replicate].append(n_wells)
-
-    for (screen, replicate, compound), by_dose in sorted(controls.items()):
-        wells_at: dict[float, set[Well]] = defaultdict(set)
-        dose_of: dict[tuple[float, Well], float] = {}
-        for dose, times in by_dose.items():
-            for time, wells in times.items():
-                wells_at[time] |= wells
-                dose_of |= {(time, well): dose for well in wells}
-        ranks = _rank_wells(wells_at)
-        places = _control_places(max(ranks.values()) + 1, sizes[screen, replicate], f"{screen}/{replicate}/{compound}")
-        for (time, (plate, well)), rank in ranks.items():
-            if rank in places:
-                slots[screen, replicate, compound, dose_of[time, (plate, well)], plate, well, time] = places[rank]
-    return slots
+def _place_treated(wells: set[_WellTime]) -> dict[_WellTime, _Place]:
+    """The k-th well of a compound's dose stands in set k, at the level of its dose."""
+    doses: dict[tuple[str, str, str, float], ByTime] = defaultdict(lambda: defaultdict(set))
+    for well in wells:
+        doses[well[:4]][well.time_h].add((well.plate, well.well))
+    ranks = {dose: _rank_wells(by_time) for dose, by_time in doses.items()}
+    return {
+        well: _Place(ranks[well[:4]][well.time_h, (well.plate, well.well)], well.concentration_um) for well in wells
+    }
 
 
-def _rank_wells(by_time: dict[float, set[Well]]) -> dict[tuple[float, Well], int]:
+def _place_controls(wells: set[_WellTime], treated: dict[_WellTime, _Place]) -> dict[_WellTime, _Place]:
+    """Deal the control wells of each replicate into sets as large as its treated ones."""
+    sizes = _treated_sizes(treated)
+    by_time: dict[tuple[str, str, str], ByTime] = defaultdict(lambda: defaultdict(set))
+    for well in wells:
+        by_time[well[:3]][well.time_h].add((well.plate, well.well))
+    ranks = {control: _rank_wells(times) for control, times in by_time.items()}
+    dealt = {
+        control: _deal(max(ranks[control].values()) + 1, sizes[control[:2]], "/".join(control)) for control in by_time
+    }
+    numbers = {well: ranks[well[:3]][well.time_h, (well.plate, well.well)] for well in wells}
+    return {well: dealt[well[:3]][number] for well, number in numbers.items() if number in dealt[well[:3]]}
+
+
+def _treated_sizes(places: dict[_WellTime, _Place]) -> dict[tuple[str, str], list[int]]:
+    """How many doses each treated set of a (screen, replicate) has."""
+    doses: dict[tuple[str, str, str, int], set[float]] = defaultdict(set)
+    for well, place in places.items():
+        doses[well.screen, well.replicate, well.compound, place.set].add(place.level)
+    sizes: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for (screen, replicate, _, _), levels in sorted(doses.items()):
+        sizes[screen, replicate].append(len(levels))
+    return sizes
+
+
+def _rank_wells(by_time: ByTime) -> dict[tuple[float, Well], int]:
     """Number the wells of one dose: a well keeps its number over time; a new plate at a later time starts over."""
     number: dict[Well, int] = {}
     ranks: dict[tuple[float, Well], int] = {}
@@ -117,33 +126,33 @@ def _rank_wells(by_time: dict[float, set[Well]]) -> dict[tuple[float, Well], int
     return ranks
 
 
-def _control_places(n_wells: int, treated_sizes: Sequence[int], name: str) -> dict[int, tuple[int, float]]:
-    """Deal control wells (by number) into sets of the treated sets' sizes: number -> (set, slot).
+def _deal(n_wells: int, treated_sizes: Sequence[int], name: str) -> dict[int, _Place]:
+    """Deal control wells (by number) into sets of the treated sets' sizes: number -> place.
 
     The order is random but fixed by the replicate's name, so that neighbours on a plate do not end up together.
     """
     draw = random.Random(name)
     order = draw.sample(range(n_wells), n_wells)
     sizes = draw.sample(sorted(treated_sizes), len(treated_sizes)) or [1]
-    places: dict[int, tuple[int, float]] = {}
+    places: dict[int, _Place] = {}
     group_set = 0
     while order:
         size = sizes[group_set % len(sizes)]
         if size > len(order) and places:
             break  # the rest is too few for a whole group
-        for slot, well in enumerate(order[:size]):
-            places[well] = (group_set, float(slot))
+        places |= {well: _Place(group_set, float(slot)) for slot, well in enumerate(order[:size])}
         order = order[size:]
         group_set += 1
     return places
 
 
-def _number_configurations(
-    placed: Sequence[tuple[str, int, tuple[float, float]] | None],
-) -> list[int | None]:
-    levels: dict[str, set[tuple[float, float]]] = defaultdict(set)
-    for place in placed:
-        if place is not None:
-            levels[place[0]].add(place[2])
-    number = {key: {level: i for i, level in enumerate(sorted(found))} for key, found in levels.items()}
-    return [None if place is None else number[place[0]][place[2]] for place in placed]
+def _number_configurations(ids: Sequence[str | None], levels: Sequence[tuple[float, float] | None]) -> list[int | None]:
+    """Number the (level, time) pairs of each group from 0."""
+    found: dict[str, set[tuple[float, float]]] = defaultdict(set)
+    for name, level in zip(ids, levels, strict=True):
+        if name is not None and level is not None:
+            found[name].add(level)
+    number = {name: {level: i for i, level in enumerate(sorted(pairs))} for name, pairs in found.items()}
+    return [
+        None if name is None or level is None else number[name][level] for name, level in zip(ids, levels, strict=True)
+    ]
