@@ -8,20 +8,18 @@ import hashlib
 import multiprocessing
 import os
 import signal
-import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from phenoembed.pixels import Pixels, check_shape, intensity_statistics, read_pixels, resize
+from phenoembed.spawning import without_main
 from phenoembed_store.errors import ImageError, PhenoembedError, StoreError
 
 if TYPE_CHECKING:
@@ -67,7 +65,7 @@ def embed_batches(
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=_serve, args=(theirs, store, tuple(encoders), expected_shape), daemon=True)
-    with _without_main():
+    with without_main():
         child.start()
     theirs.close()
     try:
@@ -85,17 +83,6 @@ def embed_batches(
         child.join(timeout=5)
         if child.is_alive():
             child.kill()
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """A spawned process imports its parent's script and so runs it again; this child has no use for that."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def _send(connection: Connection, batch: tuple[tuple[int, ...], tuple[Source, ...]]) -> None:

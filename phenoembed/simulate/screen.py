@@ -21,6 +21,7 @@ from phenoembed.simulate.compounds import Compound, draw_compounds
 from phenoembed.simulate.field import render_field
 from phenoembed.simulate.phenotype import PARAMETERS
 from phenoembed.simulate.wells import WellPlan, draw_effects, lay_out, population
+from phenoembed.spawning import without_main
 from phenoembed_store.errors import PhenoembedError
 from phenoembed_store.schema import CONTROL_COMPOUND, SCREEN_SCHEMA
 
@@ -171,7 +172,9 @@ def _each(render: Callable[[WellPlan], None], wells: Sequence[WellPlan], workers
     context = multiprocessing.get_context("spawn")
     quiet = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C stops the parent, which then cancels the wells not begun
     with ProcessPoolExecutor(workers, context, initializer=signal.signal, initargs=quiet) as pool:
-        yield from pool.map(render, wells)
+        with without_main():
+            rendered = pool.map(render, wells)  # starts the workers
+        yield from rendered
 
 
 def render_well(out: Path, simulation: Simulation, well: WellPlan) -> None:
