@@ -154,7 +154,9 @@ def run_loop(
             num_sanity_val_steps=0,
             default_root_dir=checkpoint.parent,
         )
-        loader = DataLoader(batches, batch_size=None, pin_memory=on_gpu)
+        # A loader draws a number when an epoch begins; from the global generator, that would be before the epoch's seed
+        # in the first epoch of a run and after it in the others, and a resumed training would go another way.
+        loader = DataLoader(batches, batch_size=None, pin_memory=on_gpu, generator=torch.Generator())
         resumed = checkpoint if checkpoint.exists() else None
         with _stoppable():
             try:
