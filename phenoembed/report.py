@@ -10,6 +10,7 @@ import pyarrow as pa
 from phenoembed.pixels import read_pixels
 from phenoembed.probes import Report
 from phenoembed_store import Store
+from phenoembed_store.schema import CONTROL_COMPOUND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +87,7 @@ def draw(demo: "Demo", path: Path) -> None:
 
     table = demo.screen.table
     chosen = shown_compounds(table)
-    rows = [("DMSO", "control"), *chosen]
+    rows = [(CONTROL_COMPOUND, "control"), *chosen]
     configurations = _configurations(table)
     n_columns = len(configurations)
     figure = Figure(figsize=(15, 2.1 * len(rows) + 3.4), dpi=110, layout="constrained")
@@ -100,8 +101,8 @@ def draw(demo: "Demo", path: Path) -> None:
     upper, lower = halves
     axes = upper.subplots(len(rows), n_columns + 1, width_ratios=[1.0] * n_columns + [2.3], squeeze=False)
     for line, (compound, moa) in zip(axes, rows, strict=True):
-        for axis, (dose, time) in zip(line, configurations, strict=False):
-            _show_image(axis, demo, _example(table, compound, dose, time))
+        for column, (dose, time) in enumerate(configurations):
+            _show_image(line[column], demo, _example(table, compound, dose, time, column))
         for axis, (dose, time) in zip(axes[0], configurations, strict=False):
             axis.set_title(f"{dose:g} µM, {time:g} h", fontsize=9)
         line[0].set_ylabel(f"{compound}\n{moa}", fontsize=9)
@@ -116,13 +117,17 @@ def _configurations(table: pa.Table) -> list[tuple[float, float]]:
     return sorted(set(pairs))
 
 
-def _example(table: pa.Table, compound: str, dose: float, time: float) -> str | None:
-    """The first image of a compound at a dose (any, for controls) and time."""
-    names = ("compound", "concentration_um", "time_h", "role", "path")
-    for found, amount, hours, role, path in zip(*(table.column(name).to_pylist() for name in names), strict=True):
+def _example(table: pa.Table, compound: str, dose: float, time: float, column: int) -> str | None:
+    """An image of a compound at a dose and time; of controls, which have no dose, one of another well a column."""
+    names = ("compound", "concentration_um", "time_h", "role", "plate", "well", "path")
+    wells: dict[tuple[str, str], str] = {}
+    for found, amount, hours, role, plate, well, path in zip(
+        *(table.column(name).to_pylist() for name in names), strict=True
+    ):
         if found == compound and hours == time and (role == "control" or amount == dose):
-            return str(path)
-    return None
+            wells.setdefault((plate, well), str(path))
+    paths = list(wells.values())
+    return (paths[column % len(paths)] if compound == CONTROL_COMPOUND else paths[0]) if paths else None
 
 
 def _show_image(axis: "Axes", demo: "Demo", path: str | None) -> None:
@@ -137,7 +142,7 @@ def _show_image(axis: "Axes", demo: "Demo", path: str | None) -> None:
 
 def _list_neighbours(axis: "Axes", demo: "Demo", compound: str, moa: str) -> None:
     axis.axis("off")
-    if compound == "DMSO":
+    if compound == CONTROL_COMPOUND:
         axis.text(0, 0.92, "nearest compounds (cosine)", fontsize=10, fontweight="bold", va="top")
         axis.text(0, 0.72, "blue: the same mechanism", fontsize=9, color="tab:blue", va="top")
         return
