@@ -12,7 +12,8 @@ on published profiles, by benchmarks/compare_aggregates.py:
     cell injury, wells    0.88 / 0.27  0.87 / 0.27  0.87 / 0.22  0.90 / 0.16
     LINCS A549            - / 0.20     - / 0.00     - / 0.20     - / 0.00
 
-No way wins throughout, and the mean is never far behind; it also adds, so that a store need not keep more of a group.
+No way wins throughout; the mean adds, so that a store need not keep more of a group. Matching is better at finding
+replicates (BBBC021), and worse at finding mechanisms there.
 """
 
 from dataclasses import dataclass

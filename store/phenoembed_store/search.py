@@ -22,7 +22,7 @@ from phenoembed_store.transforms import POOLED
 log = logging.getLogger("phenoembed")
 
 EXACT_BELOW = 0.05
-"""Share of images below which those that pass a filter are compared one by one: measured, see benchmarks."""
+"""Share of images below which those that pass a filter are compared one by one. A guess until benchmarks settle it."""
 
 Flags = npt.NDArray[np.bool_]
 
