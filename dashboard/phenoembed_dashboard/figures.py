@@ -106,7 +106,7 @@ def accuracy_bars(rows: Sequence[dict[str, Any]], figure: str) -> Figure:
             "features:N", sort=features, scale=colours, title=None, legend=alt.Legend(orient="top", labelLimit=260)
         ),
     )
-    words = base.mark_text(align="left", dx=4).encode(x="value:Q", text="label:N")
+    words = base.mark_text(align="left", dx=4, color=GREY).encode(x="value:Q", text="label:N")
     chance = base.mark_tick(color=ORANGE, thickness=3).encode(x="chance:Q")
     return (bars + chance + words).properties(height=84 * len(tests) + 70)
 
