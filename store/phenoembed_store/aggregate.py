@@ -24,6 +24,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
+UNITS_AT_ONCE = 8192
+"""Double-precision sums of so many units are held at a time: 32 MB at 512 dimensions."""
+
 
 @dataclass(frozen=True, eq=False)
 class Units:
@@ -63,11 +66,14 @@ def number(*keys: npt.NDArray[np.generic]) -> tuple[Integers, Integers]:
 def mean_by(vectors: Floats, unit: Integers) -> Floats:
     """Mean of the vectors of each unit, (units, dim). Units are numbered 0..n-1 and none is empty."""
     units = deal(unit)
-    if len(units) == 0:
-        return np.zeros((0, vectors.shape[1]), np.float32)
-    ordered = vectors if np.array_equal(units.rows, np.arange(len(vectors))) else vectors[units.rows]
-    sums = np.add.reduceat(ordered, units.starts[:-1], axis=0, dtype=np.float64)
-    return (sums / units.counts()[:, None]).astype(np.float32)
+    means = np.empty((len(units), vectors.shape[1]), np.float32)
+    for first in range(0, len(units), UNITS_AT_ONCE):
+        last = min(first + UNITS_AT_ONCE, len(units))
+        starts = units.starts[first : last + 1]
+        block = vectors[units.rows[starts[0] : starts[-1]]]
+        sums = np.add.reduceat(block, starts[:-1] - starts[0], axis=0, dtype=np.float64)
+        means[first:last] = sums / np.diff(starts)[:, None]
+    return means
 
 
 def l2_normalise(vectors: Floats) -> Floats:
