@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from phenoembed.indexing import Indexed, index_screen
-from phenoembed.probes import Report, probe
+from phenoembed.outcomes import Report
+from phenoembed.probes import probe
 from phenoembed.progress import Progress, Stage, silent
 from phenoembed.readers import read_screen
 from phenoembed.retrieval import Agreement, agreement, nearest_compounds

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from phenoembed.outcomes import Report
 from phenoembed.pixels import read_pixels
-from phenoembed.probes import Report
 from phenoembed_store import Store
 from phenoembed_store.schema import CONTROL_COMPOUND
 

@@ -8,7 +8,7 @@ from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store, Where
 from phenoembed_cli.output import note, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from phenoembed.probes import Report
+    from phenoembed.outcomes import Report
 
 
 def probe(

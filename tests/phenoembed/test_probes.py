@@ -11,7 +11,8 @@ import pytest
 from phenoembed.encoders import load_fold
 from phenoembed.folds import Fold
 from phenoembed.heads import FitSettings
-from phenoembed.probes import Report, probe
+from phenoembed.outcomes import Report
+from phenoembed.probes import probe
 from phenoembed.screen import Screen
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from tests.conftest import Trial, with_column
