@@ -1,4 +1,4 @@
-"""Does the encoder beat its baselines on a new replicate? The demo over several seeds (simulated; about 8 minutes each).
+"""Does the encoder beat its baselines on a new replicate? The demo over several seeds (simulated, minutes each).
 
     python benchmarks/demo_seeds.py [FOLDER] [SEED ...]
 
