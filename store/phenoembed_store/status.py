@@ -43,7 +43,7 @@ def status(store: "Store") -> dict[str, Any]:
         "version": store.version,
         "encoders": [_encoder(encoder, counts) for encoder in encoders],
         "images": counts.images,
-        "groups": sum(len(store.groups(name)) for name in counts.by_encoder) if counts.by_encoder else 0,
+        "groups": len({key for name in counts.by_encoder for key in store.groups(name).column("group_id").to_pylist()}),
         "compounds": counts.compounds,
         "rejected": len(store.rejected()),
         "bytes": folder_bytes(store.path),
