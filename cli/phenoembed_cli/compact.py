@@ -10,7 +10,7 @@ from phenoembed_cli.output import note, print_json
 
 def compact(
     keep_days: Annotated[
-        float, typer.Option("--keep-days", min=0, help="Versions of these days can still be asked for.")
+        float, typer.Option("--keep-days", min=0, max=36_500, help="Versions of these days can still be asked for.")
     ] = 7,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
