@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed (or images were rejected, the rest being committed)
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -81,7 +82,7 @@ def _run() -> int:
     try:
         status = app(standalone_mode=False)
     except _UsageError as error:  # an unknown command, option or value
-        return _fail(error.format_message(), 2)
+        return _fail(_with_value(error), 2)
     except PhenoembedError as error:
         return _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
@@ -93,6 +94,15 @@ def _run() -> int:
     except OSError as error:
         return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1)
     return status if isinstance(status, int) else 0
+
+
+def _with_value(error: Any) -> str:
+    """A usage error's message, naming what was typed; Typer leaves the value out where a type does not fit."""
+    message = str(error.format_message())
+    options = getattr(getattr(error, "param", None), "opts", ())
+    typed = [value for option, value in pairwise(sys.argv) if option in options]
+    typed += [word.partition("=")[2] for word in sys.argv if word.partition("=")[0] in options and "=" in word]
+    return f"{message} (not '{typed[-1]}')" if typed and typed[-1] not in message else message
 
 
 def _fail(message: str, status: int) -> int:
