@@ -22,12 +22,13 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Fit a head on frozen features and test it on groups that the encoder never saw, beside two baselines."""
-    from phenoembed.probes import probe as run_probe
-
     from phenoembed_store import open as open_store
 
+    opened = open_store(store)
+    from phenoembed.probes import probe as run_probe  # takes seconds: a store that is not there is said first
+
     with progress_bar(f"probing {task}", unit="folds") as advance:
-        report = run_probe(open_store(store), task, encoder=encoder, where=where, progress=advance)
+        report = run_probe(opened, task, encoder=encoder, where=where, progress=advance)
     if as_json:
         print_json(report.document(split))  # type: ignore[arg-type]  # checked by the report
         return

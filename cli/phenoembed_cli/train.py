@@ -28,9 +28,9 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train an encoder on groups of images over dose and time, holding a fold out to test it."""
-    from phenoembed.training import Settings, train_folds
-
     screen = read_plates(plates, reading(columns, channel, reader, times))
+    from phenoembed.training import Settings, train_folds  # takes seconds: what is wrong with the plates is said first
+
     settings = Settings(
         method=method,
         split=split,  # type: ignore[arg-type]  # checked by Settings
