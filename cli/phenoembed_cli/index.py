@@ -32,8 +32,14 @@ def index(
         from phenoembed.readers import preview
 
         document = preview(plates, **options)
-        print_json(document) if as_json else note(", ".join(f"{name}: {value}" for name, value in document.items()))
-        raise typer.Exit(1 if document["faults"] or document["rejected"] else 0)
+        faults: list[str] = document["faults"]  # type: ignore[assignment]
+        if as_json:
+            print_json(document)
+        else:
+            note(", ".join(f"{name}: {value}" for name, value in document.items() if name != "faults"))
+            for fault in faults:
+                note(f"fault: {fault}")
+        raise typer.Exit(1 if faults or document["rejected"] else 0)
     from phenoembed.indexing import index_screen
 
     from phenoembed_store import open as open_store

@@ -1,11 +1,14 @@
 """What a hostile or hurried user types ends in one line, never in a traceback."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from phenoembed_cli import main
-from phenoembed_cli.output import print_table
+from phenoembed_cli.output import print_json, print_table
 
 
 def test_a_column_name_in_brackets_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,3 +27,30 @@ def test_days_no_clock_counts_are_wrong_usage(
     assert not written.out
     (line,) = written.err.splitlines()
     assert line.startswith("error: ")
+
+
+def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no number in JSON becomes null, at any depth."""
+    print_json({"a": float("nan"), "b": [1.5, float("inf"), {"c": -float("inf")}], "d": "NaN"})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1.5, None, {"c": None}], "d": "NaN"}
+
+
+def test_dry_run_lists_a_fault_a_line(tmp_path: Path) -> None:
+    """Every fault of a manifest on a line of its own; exit code 1."""
+    (tmp_path / "manifest.csv").write_text(
+        "path,plate,well,field,time_h,compound,concentration_um\nx,P,Z99,1,24,a,few\n"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        "from phenoembed_cli.main import main; main()",
+        "index",
+        str(tmp_path),
+        "--dry-run",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    faults = [line for line in done.stderr.splitlines() if line.startswith("fault: ")]
+    assert done.returncode == 1
+    assert len(faults) == 3  # the well, the concentration, the file that is not there
+    assert any("Z99" in fault for fault in faults)
+    assert any("few" in fault for fault in faults)
