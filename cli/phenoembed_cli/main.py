@@ -91,6 +91,11 @@ def _run() -> int:
     except BrokenPipeError:  # the reader (`| head`) has left
         sys.stderr.close()
         return 0
+    except RuntimeError as error:
+        if "interrupted" not in str(error).lower():  # DuckDB's word for Ctrl-C in the middle of a query
+            raise
+        note("interrupted")
+        return 130
     except OSError as error:
         return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1)
     return status if isinstance(status, int) else 0

@@ -11,9 +11,19 @@ if TYPE_CHECKING:
 
 @contextmanager
 def session() -> Iterator["DuckDBPyConnection"]:
-    """A connection of one's own: what is registered in it nobody else sees, and it goes with it."""
-    with _database().cursor() as connection:
-        yield connection
+    """A connection of one's own: what is registered in it nobody else sees, and it goes with it.
+
+    Ctrl-C in the middle of a query is a KeyboardInterrupt, as it is everywhere else; DuckDB makes an error of it.
+    """
+    import duckdb
+
+    try:
+        with _database().cursor() as connection:
+            yield connection
+    except (RuntimeError, duckdb.Error) as error:
+        if "interrupted" in str(error).lower():
+            raise KeyboardInterrupt from error
+        raise
 
 
 @cache

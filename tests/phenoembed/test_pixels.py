@@ -61,8 +61,9 @@ def test_every_cut_of_a_file_is_refused(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.tif"
         tifffile.imwrite(path, texture(), **options)
         data = path.read_bytes()
-        last = tifffile.TiffFile(path).pages[0]
-        end = max(o + c for o, c in zip(last.dataoffsets, last.databytecounts, strict=True))
+        with tifffile.TiffFile(path) as file:
+            last = file.pages[0]
+            end = max(o + c for o, c in zip(last.dataoffsets, last.databytecounts, strict=True))
         for cut in range(0, end, 97):
             with pytest.raises(ImageError):
                 read_pixels(data[:cut])

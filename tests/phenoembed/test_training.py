@@ -226,4 +226,4 @@ def test_odd_names_and_sizes_go_through_the_whole_chain(trial: Trial, tmp_path: 
     assert set(store.predictions().column("label").to_pylist()) == set(ODD_NAMES)
     hits = store.search(compound=ODD_NAMES[2], k=5).column("compound").to_pylist()
     assert sorted(hits) == ["12345", "DMSO", "a/b", "βι"]
-    assert found.fold.held_out.endswith("/r/1")
+    assert found.fold.held_out.endswith("/r/R1")
