@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -58,7 +59,9 @@ def run(
             except EOFError:
                 break
         elif due is not None:
-            os.kill(process.pid or 0, kill)
+            assert process.pid
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(process.pid, kill)
             when = due = None
     process.join()
     return Ended(tuple(said), process.exitcode or 0)
