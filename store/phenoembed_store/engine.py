@@ -21,7 +21,7 @@ def session() -> Iterator["DuckDBPyConnection"]:
         with _database().cursor() as connection:
             yield connection
     except (RuntimeError, duckdb.Error) as error:
-        if "interrupted" in str(error).lower():
+        if "interrupt" in str(error).lower():
             raise KeyboardInterrupt from error
         raise
 
