@@ -214,7 +214,8 @@ def kill_indexing(trial: Trial, screen: Screen, folder: Path, n_kills: int, seed
             ended = kills.run(
                 index_aloud, screen, store, kill=kind, preload=INDEXING, when=when, after=draw.uniform(0, 0.05)
             )
-        assert ended.code in (-kind, 0)
+        # a Ctrl-C in the middle of a library's call may come out as that library's error; the tables are what counts
+        assert ended.code in ((-kind, 0, 1) if kind == signal.SIGINT else (-kind, 0))
         landed.append(f"{kind.name}: {ended.stage}" if ended.code else f"{kind.name}: after the end ({ended.stage})")
         if ended.stage.startswith("indexed") or number % 5 == 4:
             again = kills.run(index_aloud, screen, store, preload=INDEXING)
