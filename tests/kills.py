@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from phenoembed.spawning import without_main
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -45,7 +47,8 @@ def run(
     _CONTEXT.set_forkserver_preload(list(preload))
     ours, theirs = _CONTEXT.Pipe(duplex=False)
     process = _CONTEXT.Process(target=_work, args=(theirs, work, arguments))
-    process.start()
+    with without_main():  # which a Streamlit test may have put its own script in
+        process.start()
     theirs.close()
     said: list[str] = []
     due: float | None = None
