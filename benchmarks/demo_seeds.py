@@ -10,18 +10,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from phenoembed.demo import Demo, Scale, run_demo
+from phenoembed.demo import Demo, run_demo
 from phenoembed.retrieval import agreement, nearest_compounds
 
 FEATURES = ("encoder", "untrained", "intensity")
-SCALE = Scale(epochs=26)  # the demo itself trains for less, to end within minutes
 
 
 def main(folder: Path, seeds: list[int]) -> None:
     """Run the demo for every seed and print the pooled figures as Markdown."""
     demos = []
     for seed in seeds:
-        demo = run_demo(folder / f"seed{seed}", seed=seed, scale=SCALE)
+        demo = run_demo(folder / f"seed{seed}", seed=seed)
         demos.append(demo)
         print(f"seed {seed}: {sum(demo.seconds.values()):.0f} s ({demo.seconds})", file=sys.stderr)
     for task in demos[0].probes:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phenoembed_store import Store
+from phenoembed_store.errors import NotInStore
 
 N_PERMUTATIONS = 10_000
 
@@ -31,7 +32,10 @@ class Agreement:
 
 
 def nearest_compounds(store: Store, label: str = "moa", k: int = 5, encoder: str | None = None) -> Neighbours:
-    """The k nearest compounds of every compound that has a label, among those that have one, by ``store.search``."""
+    """The k nearest compounds of every compound that has a label, among those that have one, by ``store.search``.
+
+    Raises NotInStore where fewer than two compounds have one.
+    """
     images, _ = store.vectors("role = 'treated'", encoder=encoder, columns=["compound", label])
     annotated = {
         compound: value
@@ -39,6 +43,11 @@ def nearest_compounds(store: Store, label: str = "moa", k: int = 5, encoder: str
         if value
     }
     names = tuple(sorted(annotated))
+    if len(names) < 2:
+        raise NotInStore(
+            f"{len(names)} of the store's compounds have a '{label}', and neighbours need two; "
+            "add them with `phenoembed annotate`"
+        )
     number = {name: i for i, name in enumerate(names)}
     k = min(k, len(names) - 1)
     nearest = np.empty((len(names), k), np.int64)

@@ -8,6 +8,7 @@ from phenoembed.retrieval import Neighbours, agreement, nearest_compounds
 from tests.store.fakes import MOA, fake_rows
 
 import phenoembed_store
+from phenoembed_store.errors import NotInStore
 
 
 def neighbours(labels: list[str], nearest: list[list[int]]) -> Neighbours:
@@ -56,3 +57,12 @@ def test_neighbours_are_those_of_the_search(tmp_path: Path) -> None:
     for name, nearest in zip(found.compounds, found.nearest, strict=True):
         hits = store.search(compound=name, k=100).column("compound").to_pylist()
         assert [found.compounds[i] for i in nearest] == [hit for hit in hits if hit in MOA][:2]
+
+
+def test_neighbours_need_two_compounds_with_a_mechanism(tmp_path: Path) -> None:
+    """One line says how many there are and how to add them."""
+    store = phenoembed_store.open(tmp_path / "store", create=True)
+    store.write_images(fake_rows())
+    store.delete_images(f"role = 'treated' AND compound <> '{min(MOA)}'")
+    with pytest.raises(NotInStore, match=r"^1 of the store's compounds have a 'moa'.*annotate"):
+        nearest_compounds(store)
