@@ -21,11 +21,13 @@ ADDING = ("product", "baseline", "balanced")
 
 @dataclass(frozen=True, eq=False)
 class GroupEvidence:
-    """A group's images under a head. logits: (images, classes); ``weight``: what each image's logits count."""
+    """A group's images under a head. logits: (images, classes); weight: (images,) what its dose and time weighs in a
+    balanced head."""
 
     records: tuple[Record, ...]
     classes: tuple[str, ...]
     logits: Doubles
+    weight: Doubles
     balanced: bool
     temperature: float
 
@@ -47,7 +49,7 @@ class GroupEvidence:
             return logits
         places = self.places()[kept]
         counts = np.bincount(places, minlength=int(places.max(initial=0)) + 1)
-        return logits / counts[places][:, None]
+        return logits * (self.weight[kept] / counts[places])[:, None]
 
     def places(self) -> npt.NDArray[np.int64]:
         """A number for each image's dose and time; a control's wells stand where doses would."""
@@ -127,6 +129,7 @@ def group_evidence(catalogue: Catalogue, head: Head, group_id: str, compound: st
         tuple(catalogue.records(rows, COLUMNS)),
         head.classes,
         head.logits(catalogue.vectors[rows]).astype(np.float64),
+        head.weights(*(catalogue.column(name)[rows].astype(np.float64) for name in ("concentration_um", "time_h"))),
         str(head.config.get("method", "product")) == "balanced",
         head.temperature,
     )

@@ -12,11 +12,19 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 
-from phenoembed_store.aggregate import Floats
+from phenoembed_store.aggregate import Floats, number
 from phenoembed_store.errors import NotInStore, StoreError
 
 WEIGHTS = ("w1", "b1", "w2", "b2")
+ATTENTION = ("attention_v", "attention_v_bias", "attention_u", "attention_u_bias", "attention_w")
+"""Arrays that an ``attention`` head has besides: (units, dim), (units,), (units, dim), (units,), (units,)."""
+CONFIGURATION_WEIGHTS = "configuration_weights"
+"""The array a ``balanced`` head may have: a weight for each [concentration_um, time_h] in config["configurations"]."""
+
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +32,8 @@ class Head:
     """A classifier g: relu(E w1ᵀ + b1) w2ᵀ + b2, as it is in eval mode (batch norm folded into w1 and b1).
 
     w1: (hidden, dim); b1: (hidden,); w2: (classes, hidden); b2: (classes,). ``config`` names the encoder, the method,
-    the temperature (default 1), the fold and the metrics.
+    the temperature (default 1), the fold and the metrics. ``extra``: arrays that a method needs besides, by name: those
+    of ATTENTION, or CONFIGURATION_WEIGHTS. How each method makes a posterior of them: posterior.py.
     """
 
     task: str
@@ -34,17 +43,32 @@ class Head:
     w2: Floats
     b2: Floats
     config: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        hidden = len(self.w1)
-        shapes = {"b1": (hidden,), "w2": (len(self.classes), hidden), "b2": (len(self.classes),)}
-        for name, shape in shapes.items():
-            if getattr(self, name).shape != shape:
-                raise StoreError(f"head '{self.task}': {name} has the shape {getattr(self, name).shape}, not {shape}")
+        for name, shape in self._shapes().items():
+            found = np.shape(getattr(self, name) if name in WEIGHTS else self.extra.get(name, np.float32(0)))
+            if found != shape:
+                raise StoreError(f"head '{self.task}' ({self.method}): {name} has the shape {found}, not {shape}")
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        hidden, dim = self.w1.shape
+        shapes: dict[str, tuple[int, ...]] = {"b1": (hidden,), "w2": (len(self.classes), hidden)}
+        shapes["b2"] = (len(self.classes),)
+        if self.method == "attention":
+            units = np.size(self.extra.get("attention_w", ()))
+            shapes |= {name: (units, dim) if name[-2:] in ("_v", "_u") else (units,) for name in ATTENTION}
+        if CONFIGURATION_WEIGHTS in self.extra:
+            shapes[CONFIGURATION_WEIGHTS] = (len(self.config.get("configurations", ())),)
+        return shapes
 
     def __repr__(self) -> str:
         hidden, dim = self.w1.shape
         return f"Head({self.task}, {len(self.classes)} classes, {dim} -> {hidden})"
+
+    @property
+    def method(self) -> str:
+        return str(self.config.get("method", "product"))
 
     @property
     def temperature(self) -> float:
@@ -58,6 +82,21 @@ class Head:
     def logits(self, embeddings: Floats) -> Floats:
         """Class scores of single images, (images, classes)."""
         found: Floats = self.activations(embeddings) @ self.w2.T + self.b2
+        return found
+
+    def weights(self, concentration_um: Doubles, time_h: Doubles) -> Doubles:
+        """What the configuration of each image weighs, (images,): 1 where the head says nothing of it."""
+        if CONFIGURATION_WEIGHTS not in self.extra:
+            return np.ones(len(concentration_um))
+        known = {
+            (round(float(dose), 6), round(float(time), 6)): float(weight)
+            for (dose, time), weight in zip(
+                self.config["configurations"], self.extra[CONFIGURATION_WEIGHTS], strict=True
+            )
+        }
+        codes, first = number(concentration_um, time_h)
+        pairs = zip(concentration_um[first].tolist(), time_h[first].tolist(), strict=True)
+        found: Doubles = np.array([known.get((round(dose, 6), round(time, 6)), 1.0) for dose, time in pairs])[codes]
         return found
 
 
@@ -77,7 +116,8 @@ def save_head(folder: Path, head: Head) -> str:
     """Write a head to ``folder/<task>/<id>/``, beside and renamed; the id is a hash of its content."""
     from safetensors.numpy import save
 
-    weights = save({name: np.ascontiguousarray(getattr(head, name), np.float32) for name in WEIGHTS})
+    arrays = {name: getattr(head, name) for name in WEIGHTS} | dict(head.extra)
+    weights = save({name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()})
     config = {name: value for name, value in head.config.items() if name not in ("id", "saved_at")}
     content = {**config, "task": head.task, "classes": list(head.classes)}
     text = json.dumps(content, sort_keys=True, default=str)
@@ -129,7 +169,8 @@ def load_head(folder: Path, name: str, encoder: str | None) -> Head:
         raise NotInStore(f"no head {meant}; there is: {there}")
     config = dict(matches[-1].config)
     weights = load_file(folder / matches[-1].task / matches[-1].id / "head.safetensors")
-    return Head(str(config["task"]), tuple(config["classes"]), **{w: weights[w] for w in WEIGHTS}, config=config)
+    own = {name: weights.pop(name) for name in WEIGHTS}
+    return Head(str(config["task"]), tuple(config["classes"]), **own, config=config, extra=weights)
 
 
 def _write_config(folder: Path, content: Mapping[str, Any], digest: str) -> None:

@@ -1,41 +1,48 @@
 """Q(y | X) of any group of images, straight from stored embeddings: no image is read, no network runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from phenoembed_store.aggregate import Floats, Integers, deal, number
+from phenoembed_store.aggregate import Floats, Integers, Units, deal, mean_by, number
 from phenoembed_store.errors import StoreError
-from phenoembed_store.heads import Head
+from phenoembed_store.heads import ATTENTION, Doubles, Head
 from phenoembed_store.images import Images
 from phenoembed_store.queries import closest
 
 CHUNK = 16_384
 """Images whose activations are held at once: 16 MB at 256 activations."""
 
-Doubles = npt.NDArray[np.float64]
 
+@dataclass(frozen=True, eq=False)
+class Members:
+    """Images of some groups, and where each belongs.
 
-def group_posteriors(head: Head, embeddings: Floats, unit: Integers, configuration: Integers) -> Doubles:
-    """Probabilities (units, classes) of the groups 0..n-1 that ``unit`` deals the images into.
-
-    ``product`` (Eqs. 1-6) and ``baseline`` add the evidence of images: softmax((W2 · sum h + n · b2) / temperature).
-    ``balanced`` averages it within each configuration first, then adds. ``configuration``: a number within the screen's
-    groups; images of different doses or times differ in it. Raises StoreError for a method whose evidence does not add.
+    embeddings: (images, dim); group: (images,) numbers 0..n-1, every one present; configuration: (images,) numbers,
+    those of images of one group differ where their dose or time does; weight: (images,) what the configuration weighs.
     """
-    method = str(head.config.get("method", "product"))
-    if method in ("product", "baseline"):
-        sums, counts = _sum_activations(head, embeddings, unit)
-    elif method == "balanced":
-        part, first = number(unit, configuration)
-        sums, counts = _sum_activations(head, embeddings, part)
-        sums, counts = _sum_means(sums / counts[:, None], unit[first])
-    else:
-        raise StoreError(f"the evidence of a '{method}' head does not add over images; ask `probe` for its predictions")
-    logits = sums @ head.w2.T.astype(np.float64) + counts[:, None] * head.b2.astype(np.float64)
-    return softmax(logits / head.temperature)
+
+    embeddings: Floats
+    group: Integers
+    configuration: Integers
+    weight: Doubles
+
+
+def group_posteriors(
+    head: Head, embeddings: Floats, group: Integers, configuration: Integers, weight: Doubles | None = None
+) -> Doubles:
+    """Q(y | X) of the groups 0..n-1 that ``group`` deals the images into: softmax(scores / temperature), (n, classes).
+
+    The scores are those of the head's method, one of METHODS; ``weight`` (default 1) is for ``balanced`` alone.
+    Raises StoreError for a method that is not known.
+    """
+    if head.method not in METHODS:
+        raise StoreError(f"no posterior is known for the method '{head.method}'; there are: {', '.join(METHODS)}")
+    weight = np.ones(len(group)) if weight is None else weight
+    scores = METHODS[head.method](head, Members(embeddings, group, configuration, weight))
+    return softmax(scores / head.temperature)
 
 
 def softmax(logits: Doubles) -> Doubles:
@@ -43,6 +50,89 @@ def softmax(logits: Doubles) -> Doubles:
     raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
     found: Doubles = raised / raised.sum(axis=-1, keepdims=True)
     return found
+
+
+# In what follows z_i = W2 h(x_i) + b2 are the class scores of image i, h(x) = relu(W1 x + b1), and g(x) = W2 h(x) + b2.
+
+
+def _added(head: Head, members: Members) -> Doubles:
+    """``product`` (Eqs. 1-6) and ``baseline``: sum over i of z_i = W2 (sum of h(x_i)) + n b2."""
+    sums, counts = _sum_activations(head, members.embeddings, members.group)
+    return _last_layer(head, sums, counts)
+
+
+def _balanced(head: Head, members: Members) -> Doubles:
+    """``balanced``: sum over configurations c of w_c (mean of z_i over c's images); w_c is 1 unless the head says."""
+    part, first = number(members.group, members.configuration)
+    sums, counts = _sum_activations(head, members.embeddings, part)
+    weight = members.weight[first]
+    means = weight[:, None] * sums / counts[:, None]
+    units = deal(members.group[first])
+    weights = np.add.reduceat(weight[units.rows], units.starts[:-1])
+    return _last_layer(head, np.add.reduceat(means[units.rows], units.starts[:-1], axis=0), weights)
+
+
+def _embedding_mean(head: Head, members: Members) -> Doubles:
+    """``embedding-mean`` (MI-Net, mean pooling): g(mean of x_i)."""
+    return head.logits(mean_by(members.embeddings, members.group)).astype(np.float64)
+
+
+def _instance_lse(head: Head, members: Members) -> Doubles:
+    """``instance-lse`` (mi-Net, LogSumExp pooling), class by class: log (mean of exp z_i)."""
+    units = deal(members.group)
+    found = np.empty((len(units), len(head.classes)))
+    for first, last in _blocks(units):
+        rows = units.rows[units.starts[first] : units.starts[last]]
+        starts = units.starts[first:last] - units.starts[first]
+        counts = units.counts()[first:last]
+        scores = head.logits(members.embeddings[rows]).astype(np.float64)
+        largest = np.maximum.reduceat(scores, starts, axis=0)
+        sums = np.add.reduceat(np.exp(scores - np.repeat(largest, counts, axis=0)), starts, axis=0)
+        found[first:last] = largest + np.log(sums / counts[:, None])
+    return found
+
+
+def _attention(head: Head, members: Members) -> Doubles:
+    """``attention`` (Ilse et al. 2018, Eq. 9, gated): g(sum of a_i x_i), a = softmax over the group's images of
+    w . (tanh(V x_i + bv) * sigmoid(U x_i + bu))."""
+    v, v_bias, u, u_bias, w = (head.extra[name] for name in ATTENTION)
+    units = deal(members.group)
+    pooled = np.empty((len(units), members.embeddings.shape[1]), np.float32)
+    for first, last in _blocks(units):
+        vectors = members.embeddings[units.rows[units.starts[first] : units.starts[last]]]
+        starts = units.starts[first:last] - units.starts[first]
+        counts = units.counts()[first:last]
+        gate = 1 / (1 + np.exp(-(vectors @ u.T + u_bias).astype(np.float64)))
+        scores = (np.tanh(vectors @ v.T + v_bias) * gate) @ w.astype(np.float64)
+        raised = np.exp(scores - np.repeat(np.maximum.reduceat(scores, starts), counts))
+        sums = np.add.reduceat(raised[:, None] * vectors, starts, axis=0)
+        pooled[first:last] = sums / np.add.reduceat(raised, starts)[:, None]
+    return head.logits(pooled).astype(np.float64)
+
+
+METHODS: dict[str, Callable[[Head, Members], Doubles]] = {
+    "product": _added,
+    "baseline": _added,
+    "balanced": _balanced,
+    "embedding-mean": _embedding_mean,
+    "instance-lse": _instance_lse,
+    "attention": _attention,
+}
+"""How a group's scores, (groups, classes), follow from its images' embeddings, by the method of the head."""
+
+
+def _blocks(units: Units) -> Iterator[tuple[int, int]]:
+    """Ranges of whole units, of CHUNK images or so."""
+    first = 0
+    while first < len(units):
+        last = int(np.searchsorted(units.starts, units.starts[first] + CHUNK, side="right")) - 1
+        last = min(max(last, first + 1), len(units))
+        yield first, last
+        first = last
+
+
+def _last_layer(head: Head, sums: Doubles, counts: Doubles) -> Doubles:
+    return sums @ head.w2.T.astype(np.float64) + counts[:, None] * head.b2.astype(np.float64)
 
 
 def _sum_activations(head: Head, embeddings: Floats, unit: Integers) -> tuple[Doubles, Doubles]:
@@ -56,12 +146,6 @@ def _sum_activations(head: Head, embeddings: Floats, unit: Integers) -> tuple[Do
     return sums, units.counts().astype(np.float64)
 
 
-def _sum_means(means: Doubles, unit: Integers) -> tuple[Doubles, Doubles]:
-    units = deal(unit)
-    sums = np.add.reduceat(means[units.rows], units.starts[:-1], axis=0)
-    return sums, units.counts().astype(np.float64)
-
-
 def posterior_table(head: Head, images: Images, rows: Integers, by: Sequence[str]) -> pa.Table:
     """Posteriors of the groups that the rows form by these columns: by, n_images, predicted, p_predicted, and lists."""
     for column in by:
@@ -69,7 +153,8 @@ def posterior_table(head: Head, images: Images, rows: Integers, by: Sequence[str
             raise StoreError(f"no column '{column}'{closest(column, images.column_names)}")
     unit, first = images.numbered(by, rows) if by else (np.zeros(len(rows), np.int64), rows[:1])
     vectors = images.vectors if len(rows) == len(images) else images.vectors[rows]
-    found = group_posteriors(head, vectors, unit, _configurations(images)[rows])
+    weight = head.weights(*(_numbers(images, name)[rows] for name in ("concentration_um", "time_h")))
+    found = group_posteriors(head, vectors, unit, _configurations(images)[rows], weight)
     best = found.argmax(axis=1)
     keys = images.table.select(list(by)).take(pa.array(first))
     table = pa.table(
@@ -91,3 +176,7 @@ def _configurations(images: Images) -> Integers:
     slot = np.where(control, images.configuration, -1)
     codes, _ = number(images.codes("concentration_um"), images.codes("time_h"), slot)
     return codes
+
+
+def _numbers(images: Images, column: str) -> Doubles:
+    return np.asarray(images.rows.column(column).to_numpy(), np.float64)

@@ -7,16 +7,34 @@ import numpy as np
 import pytest
 
 import phenoembed_store
-from phenoembed_store import Head, Store
+from phenoembed_store import Head, Store, posterior
 from phenoembed_store.errors import NotInStore, StoreError
 
+GATE = {
+    "attention_v": (3, 8),
+    "attention_v_bias": (3,),
+    "attention_u": (3, 8),
+    "attention_u_bias": (3,),
+    "attention_w": (3,),
+}
 
-def make_head(method: str = "product", temperature: float = 1.0, *, encoder: str = "enc0", scale: float = 0.3) -> Head:
+
+def make_head(
+    method: str = "product",
+    temperature: float = 1.0,
+    *,
+    encoder: str = "enc0",
+    weights: dict[tuple[float, float], float] | None = None,
+) -> Head:
     draw = np.random.default_rng(7)
-    shapes = {"w1": (16, 8), "b1": (16,), "w2": (4, 16), "b2": (4,)}
-    weights = {name: (scale * draw.normal(size=shape)).astype(np.float32) for name, shape in shapes.items()}
-    config = {"encoder": encoder, "method": method, "temperature": temperature}
-    return Head("compound", ("a", "b", "c", "d"), **weights, config=config)
+    shapes = {"w1": (16, 8), "b1": (16,), "w2": (4, 16), "b2": (4,)} | (GATE if method == "attention" else {})
+    arrays = {name: (0.3 * draw.normal(size=shape)).astype(np.float32) for name, shape in shapes.items()}
+    extra = {name: arrays.pop(name) for name in GATE if name in arrays}
+    config: dict[str, object] = {"encoder": encoder, "method": method, "temperature": temperature}
+    if weights:
+        config["configurations"] = [list(pair) for pair in weights]
+        extra["configuration_weights"] = np.array(list(weights.values()), np.float32)
+    return Head("compound", ("a", "b", "c", "d"), **arrays, config=config, extra=extra)
 
 
 def image_logits(head: Head, vector: np.ndarray) -> list[float]:
@@ -79,13 +97,104 @@ def test_balanced_evidence_does_not_count_duplicates(store: Store) -> None:
     assert row["probabilities"] == pytest.approx(softmax(list(scores)), abs=1e-5)
 
 
-def test_a_method_whose_evidence_does_not_add_is_refused(store: Store) -> None:
-    with pytest.raises(StoreError, match="'attention' head does not add"):
-        store.posterior(make_head("attention"))
+def test_a_configuration_weighs_what_the_head_learned(store: Store) -> None:
+    """A balanced head's weights are looked up by dose and time; a configuration it never saw weighs 1."""
+    head = make_head("balanced", weights={(1.0, 24.0): 0.25, (20.0, 24.0): 3.0, (5.0, 48.0): 9.0})
+    table, vectors = store.vectors("compound = 'taxol'")
+    weights = {1.0: 0.25, 5.0: 1.0, 20.0: 3.0}
+    doses = table.column("concentration_um").to_pylist()
+    scores = np.zeros(4)
+    for dose, weight in weights.items():
+        images = [image_logits(head, v) for d, v in zip(doses, vectors, strict=True) if d == dose]
+        scores += weight * np.mean(images, axis=0)
+    (row,) = store.posterior(head, where="compound = 'taxol'").to_pylist()
+    assert row["probabilities"] == pytest.approx(softmax(list(scores)), abs=1e-5)
+
+
+def attended(head: Head, vectors: np.ndarray) -> np.ndarray:
+    """Gated attention pooling of Ilse et al. in Python floats."""
+    v, v_bias, u, u_bias, w = ([*map(float, np.ravel(head.extra[name]))] for name in GATE)
+    raised = []
+    for x in vectors:
+        score = 0.0
+        for j in range(len(w)):
+            left = sum(v[8 * j + i] * float(x[i]) for i in range(8)) + v_bias[j]
+            right = sum(u[8 * j + i] * float(x[i]) for i in range(8)) + u_bias[j]
+            score += w[j] * math.tanh(left) / (1 + math.exp(-right))
+        raised.append(math.exp(score))
+    return sum(r * x.astype(np.float64) for r, x in zip(raised, vectors, strict=True)) / sum(raised)
+
+
+def log_mean_exp(head: Head, vectors: np.ndarray) -> list[float]:
+    columns = zip(*(image_logits(head, v) for v in vectors), strict=True)
+    return [math.log(sum(math.exp(z) for z in column) / len(vectors)) for column in columns]
+
+
+ORACLES = {
+    "embedding-mean": lambda head, vectors: image_logits(head, vectors.mean(axis=0, dtype=np.float64)),
+    "instance-lse": log_mean_exp,
+    "attention": lambda head, vectors: image_logits(head, attended(head, vectors)),
+}
+
+
+@pytest.mark.parametrize("method", sorted(ORACLES))
+def test_pooled_methods_in_plain_python(store: Store, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ragged groups, a few at a time: each posterior is that of its own images by the method's formula."""
+    monkeypatch.setattr(posterior, "CHUNK", 5)
+    head = make_head(method, temperature=0.5)
+    where = "NOT (compound = 'taxol' AND plate = 'P1' AND well = 'A07')"
+    table, vectors = store.vectors(where)
+    keys = table.select(["compound", "replicate"]).to_pylist()
+    found = store.posterior(head, where=where, by=["compound", "replicate"]).to_pylist()
+    assert len(found) == 12
+    for row in found:
+        key = {"compound": row["compound"], "replicate": row["replicate"]}
+        mine = np.stack([v for k, v in zip(keys, vectors, strict=True) if k == key])
+        scores = [score / 0.5 for score in ORACLES[method](head, mine)]
+        assert row["probabilities"] == pytest.approx(softmax(scores), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", sorted(posterior.METHODS))
+def test_every_method_keeps_the_contract(method: str) -> None:
+    """Probabilities sum to 1; the order of images does not matter; a group of one is the image's own model."""
+    head = make_head(method)
+    draw = np.random.default_rng(3)
+    vectors = draw.normal(size=(40, 8)).astype(np.float32)
+    group = np.concatenate([np.arange(7), draw.integers(0, 6, 33)])  # group 6 has one image
+    configuration = draw.integers(0, 3, 40)
+    found = posterior.group_posteriors(head, vectors, group, configuration)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    mixed = draw.permutation(40)
+    again = posterior.group_posteriors(head, vectors[mixed], group[mixed], configuration[mixed])
+    np.testing.assert_allclose(again, found, atol=1e-6)
+    np.testing.assert_allclose(found[6], softmax(image_logits(head, vectors[6])), atol=1e-6)
+
+
+def test_a_head_that_cannot_be_used_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError, match="no posterior is known for the method 'vote'; there are: product, baseline"):
+        store.posterior(make_head("vote"))
+    with pytest.raises(StoreError, match=r"\(attention\): attention_v has the shape \(\), not"):
+        Head(
+            "compound",
+            ("a",),
+            *(make_head().__dict__[w][:1] for w in ("w1", "b1")),
+            np.zeros((1, 1)),
+            np.zeros(1),
+            {"method": "attention"},
+        )
     with pytest.raises(NotInStore, match="no image passes"):
         store.posterior(make_head(), where="false")
     with pytest.raises(StoreError, match="no column 'compond'; did you mean 'compound'"):
         store.posterior(make_head(), by=["compond"])
+
+
+@pytest.mark.parametrize("head", [make_head("attention"), make_head("balanced", weights={(1.0, 24.0): 0.5})])
+def test_what_a_method_needs_besides_is_saved_with_the_head(store: Store, head: Head) -> None:
+    loaded = store.head(store.save_head(head))
+    assert loaded.extra.keys() == head.extra.keys()
+    for name, array in head.extra.items():
+        np.testing.assert_array_equal(loaded.extra[name], array)
+    assert store.posterior(loaded, by="compound").equals(store.posterior(head, by="compound"))
 
 
 def test_a_head_comes_back_as_it_was_saved(store: Store) -> None:
