@@ -1,14 +1,17 @@
 """`phenoembed query`: read-only SQL over the store's views."""
 
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated
 
 import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Json, Store
-from phenoembed_cli.output import print_json, print_table
+from phenoembed_cli.output import print_json
 
 FORMATS = ("table", "csv", "parquet", "json")
+SHOWN_ROWS = 200
+"""A table on a terminal is for reading: of a longer result its first and last rows, and how many there are."""
 
 
 def query(
@@ -28,14 +31,14 @@ def query(
     from phenoembed_store.sql import query_errors
 
     with query_errors():  # a relation runs when it is read
-        result = phenoembed_store.open(store).sql(sql).to_arrow_table()
-    if out is not None or form == "csv":
-        from phenoembed_store.export import write_table
-
-        write_table(result, out, "csv" if form == "table" else form)
+        relation = phenoembed_store.open(store).sql(sql)
+        if form == "table" and out is None:
+            relation.show(max_rows=SHOWN_ROWS, max_width=get_terminal_size((160, 0)).columns)
+            return
+        result = relation.to_arrow_table()
+    if form == "json" and out is None:
+        print_json(result.to_pylist())
         return
-    rows = result.to_pylist()
-    if form == "json":
-        print_json(rows)
-    else:
-        print_table(result.column_names, [list(row.values()) for row in rows])
+    from phenoembed_store.export import write_table
+
+    write_table(result, out, "csv" if form == "table" else form)

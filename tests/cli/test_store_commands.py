@@ -64,12 +64,22 @@ def test_status_as_json_is_the_pinned_document(folder: Path) -> None:
     assert (found["images"], found["groups"], found["compounds"]) == (72, 24, 6)
 
 
-@pytest.mark.parametrize(("form", "first"), [("csv", "compound,n"), ("json", "["), ("table", "compound")])
+@pytest.mark.parametrize(("form", "first"), [("csv", "compound,n"), ("json", "["), ("table", "┌")])
 def test_query_prints_in_every_form(folder: Path, form: str, first: str) -> None:
     done = run(folder, "query", "SELECT compound, count(*) AS n FROM images GROUP BY 1 ORDER BY 1", "--format", form)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(first)
     assert "taxol" in done.stdout
+
+
+def test_a_query_for_everything_prints_a_table_one_can_read(folder: Path) -> None:
+    """However many columns and rows there are: as many as fit, and their number."""
+    done = run(folder, "query", "SELECT i.* FROM images i, range(10)")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, lines)) <= 160
+    assert len(lines) < 250
+    assert "720 rows (200 shown)" in done.stdout
 
 
 def test_query_writes_parquet_with_embeddings(folder: Path, tmp_path: Path) -> None:
