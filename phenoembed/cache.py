@@ -12,12 +12,11 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from phenoembed.pixels import Pixels, check_shape, common_shape, read_pixels, resize, target_shape
+from phenoembed.planes import Source, size_and_time
 from phenoembed.screen import STACK_COLUMN, Screen
 from phenoembed_store.errors import ImageError, TrainingError
 
 CHUNK = 256  # images between two notes of how far the reading has come
-
-Source = tuple[Path, ...]  # the files of one image: one, or the planes of a z-stack
 
 
 @dataclass(frozen=True)
@@ -144,8 +143,8 @@ def _fingerprint(sources: Sequence[Source], size: int | None) -> str:
     for source in sources:
         for path in source:
             try:
-                stat = path.stat()
-                digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-            except OSError:
+                n_bytes, mtime_ns = size_and_time((path,))
+                digest.update(f"{path}\0{n_bytes}\0{mtime_ns}\n".encode())
+            except (OSError, ImageError):
                 digest.update(f"{path}\0missing\n".encode())
     return digest.hexdigest()[:16]

@@ -4,7 +4,6 @@ The child reads and decodes the next batch in threads while the network runs on 
 parent, however that ends; Ctrl-C is the parent's to handle.
 """
 
-import hashlib
 import multiprocessing
 import os
 import signal
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from phenoembed.pixels import Pixels, check_shape, intensity_statistics, read_pixels, resize
+from phenoembed.planes import Source, content_hash, size_and_time
 from phenoembed.spawning import without_main
 from phenoembed_store.errors import ImageError, PhenoembedError, StoreError
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 BATCH_IMAGES = 64
 IN_FLIGHT = 3  # batches asked for but not answered: one encoded, one read, one waiting
-
-Source = tuple[Path, ...]  # the files of one image: one, or the planes of a z-stack
 
 
 @dataclass(frozen=True)
@@ -155,27 +153,17 @@ def _read_batch(
 def read_image(source: Source) -> tuple[Pixels, FileFacts]:
     """Pixels of one image, planes max-projected, and the facts of its files. Raises ImageError."""
     try:
-        stats = [path.stat() for path in source]
+        n_bytes, mtime_ns = size_and_time(source)
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error
     pixels = read_pixels(source[0], source[1:])
     facts = FileFacts(
         content_hash(source),
-        sum(stat.st_size for stat in stats),
-        max(stat.st_mtime_ns for stat in stats),
+        n_bytes,
+        mtime_ns,
         intensity_statistics(pixels),
     )
     return pixels, facts
-
-
-def content_hash(source: Source) -> str:
-    """128 bits over the bytes of an image's files."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in source:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _embed(

@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from phenoembed.cache import sources_of
-from phenoembed.embedding import BATCH_IMAGES, Embedded, FileFacts, Source, content_hash, embed_batches
+from phenoembed.embedding import BATCH_IMAGES, Embedded, FileFacts, embed_batches
 from phenoembed.embedding import embed_files as embed_files
 from phenoembed.pixels import common_shape
+from phenoembed.planes import Source, content_hash, size_and_time
 from phenoembed.screen import STACK_COLUMN, Screen
 from phenoembed_store import Store
-from phenoembed_store.errors import NotInStore
+from phenoembed_store.errors import ImageError, NotInStore
 from phenoembed_store.schema import IMAGE_KEY, INTENSITY_STATISTICS, REJECTED_SCHEMA, SCREEN_SCHEMA
 
 COMMIT_ROWS = 4096  # small appends make a Delta log slow (design, "One store is one folder")
@@ -306,11 +307,9 @@ def _same_content(source: Source, known: _Known | None) -> bool:
     if known is None:
         return False
     try:
-        stats = [path.stat() for path in source]
-        if sum(stat.st_size for stat in stats) != known.file_bytes:
+        n_bytes, mtime_ns = size_and_time(source)
+        if n_bytes != known.file_bytes:
             return False
-        return max(stat.st_mtime_ns for stat in stats) == known.file_mtime_ns or (
-            content_hash(source) == known.content_hash
-        )
-    except OSError:
+        return mtime_ns == known.file_mtime_ns or content_hash(source) == known.content_hash
+    except (OSError, ImageError):
         return False  # reading it again says why

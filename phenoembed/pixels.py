@@ -4,12 +4,14 @@ import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from phenoembed.planes import Plane, array_shape_of, plane_of, read_array_plane
 from phenoembed_store.errors import ImageError
 from phenoembed_store.schema import INTENSITY_STATISTICS
 
@@ -35,10 +37,14 @@ def read_pixels(source: Path | bytes, z_sources: Sequence[Path] = ()) -> Pixels:
 
 
 def _read_plane(source: Path | bytes) -> Pixels:
-    data = source if isinstance(source, bytes) else _read_bytes(source)
-    if not data:
-        raise ImageError("the file is empty (0 bytes)")
-    pixels = _decode_tiff(data) if data[:4] in _TIFF_MAGIC else _decode_other(data)
+    plane = None if isinstance(source, bytes) else plane_of(source)
+    if plane is not None:
+        pixels = read_array_plane(plane) if plane.page is None else _decode_page(plane)
+    else:
+        data = source if isinstance(source, bytes) else _read_bytes(source)
+        if not data:
+            raise ImageError("the file is empty (0 bytes)")
+        pixels = _decode_tiff(data) if data[:4] in _TIFF_MAGIC else _decode_other(data)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"pixels are {pixels.dtype}; 8- or 16-bit unsigned integers are expected")
     return pixels
@@ -73,14 +79,36 @@ def _decode_tiff(data: bytes) -> Pixels:
     return pixels
 
 
+def _decode_page(plane: Plane) -> Pixels:
+    """One page of a TIFF file, of which nothing else is read."""
+    try:
+        with tifffile.TiffFile(plane.file) as file:
+            page = file.pages[plane.page or 0]
+            _check_page(page, file.filehandle.size)
+            pixels: Pixels = page.asarray()
+    except ImageError:
+        raise
+    except IndexError as error:
+        raise ImageError(f"the file has no page {plane.page}") from error
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror}") from error
+    except Exception as error:  # tifffile raises whatever a mangled file provokes
+        raise ImageError(f"a damaged TIFF file: {_first_line(error)}") from error
+    if pixels.ndim != 2:
+        raise ImageError(f"a page of shape {pixels.shape}; (height, width) is expected")
+    return pixels
+
+
 def _check_whole(file: tifffile.TiffFile, n_bytes: int) -> None:
     """tifffile fills segments that are missing with zeros; a screen wants to know instead."""
     for page in file.pages:
-        ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
-        if not ends or max(ends) > n_bytes or 0 in page.databytecounts:
-            raise ImageError(
-                f"truncated: {max(ends, default=0):,} bytes of pixels are announced, the file has {n_bytes:,}"
-            )
+        _check_page(page, n_bytes)
+
+
+def _check_page(page: Any, n_bytes: int) -> None:
+    ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if not ends or max(ends) > n_bytes or 0 in page.databytecounts:
+        raise ImageError(f"truncated: {max(ends, default=0):,} bytes of pixels are announced, the file has {n_bytes:,}")
 
 
 def _decode_other(data: bytes) -> Pixels:
@@ -112,6 +140,14 @@ def _describe(pixels: Pixels) -> str:
 def peek_shape(path: Path) -> tuple[int, int] | None:
     """(height, width) from a file's header; None where it cannot be told."""
     try:
+        plane = plane_of(path)
+        if plane is not None and plane.page is None:
+            height, width = array_shape_of(plane.file)[-2:]
+            return height, width
+        if plane is not None:
+            with tifffile.TiffFile(plane.file) as file:
+                height, width = file.pages[plane.page or 0].shape[:2]
+                return int(height), int(width)
         if path.suffix.lower() in (".tif", ".tiff"):
             with tifffile.TiffFile(path) as file:
                 height, width = file.pages[0].shape[:2]

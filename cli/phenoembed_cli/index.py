@@ -6,7 +6,7 @@ import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store
 from phenoembed_cli.output import note, print_json, progress_bar
-from phenoembed_cli.plates import Channel, Map, Plates, Reader, Times, read_plates, reading
+from phenoembed_cli.plates import Channel, Layout, Map, Pattern, Plates, Reader, Times, read_plates, reading
 
 SHOWN = 20  # rejected images listed on the terminal; the store has them all
 
@@ -23,11 +23,13 @@ def index(
     channel: Channel = None,
     reader: Reader = None,
     times: Times = None,
+    layout: Layout = None,
+    pattern: Pattern = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
     """Embed every image that is new or changed, and make the store searchable."""
-    options = reading(columns, channel, reader, times)
+    options = reading(columns, channel, reader, times, layout, pattern)
     if dry_run:
         from phenoembed.readers import preview
 

@@ -8,6 +8,8 @@ import typer
 
 from phenoembed_cli.output import note
 
+READERS = "manifest, loaddata, cv8000, phenix, imagexpress, ome-zarr, ome-tiff or pattern"
+
 if TYPE_CHECKING:
     from phenoembed.screen import Screen
 
@@ -16,19 +18,40 @@ Map = Annotated[
     list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="A foreign column name; may be repeated.")
 ]
 Channel = Annotated[str | None, typer.Option("--channel", help="Which channel, where there are several.")]
-Reader = Annotated[str | None, typer.Option("--reader", help="manifest or cv8000; found out when not given.")]
+Reader = Annotated[str | None, typer.Option("--reader", help=f"{READERS}; found out when not given.")]
 Times = Annotated[
     str | None, typer.Option("--times", metavar="H1,H2,...", help="Hours of an export's time points, e.g. 24,72.")
+]
+
+Layout = Annotated[
+    Path | None,
+    typer.Option("--layout", help="What is in the wells: layout, plate map, picklist; layout.csv if there."),
+]
+Pattern = Annotated[
+    str | None,
+    typer.Option("--pattern", metavar="REGEX", help="Named groups over the files' paths, e.g. (?P<well>...)."),
 ]
 
 DEFAULT_PLATES = Path("plates")
 
 
 def reading(
-    columns: Sequence[str] | None, channel: str | None, reader: str | None, times: str | None
+    columns: Sequence[str] | None,
+    channel: str | None,
+    reader: str | None,
+    times: str | None,
+    layout: Path | None,
+    pattern: str | None,
 ) -> dict[str, Any]:
     """These options as keywords of ``phenoembed.readers.read_screen``."""
-    return {"mapping": parse_map(columns), "channel": channel, "reader": reader, "times": parse_times(times)}
+    return {
+        "mapping": parse_map(columns),
+        "channel": channel,
+        "reader": reader,
+        "times": parse_times(times),
+        "layout": layout,
+        "pattern": pattern,
+    }
 
 
 def read_plates(plates: Path, options: dict[str, Any]) -> "Screen":
@@ -36,7 +59,7 @@ def read_plates(plates: Path, options: dict[str, Any]) -> "Screen":
     from phenoembed.readers import read_screen
 
     screen = read_screen(plates, **options)
-    note(f"{screen!r}")
+    note(f"{screen!r}, read as {screen.reader}")
     for line in screen.notes:
         note(line)
     return screen

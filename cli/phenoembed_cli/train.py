@@ -6,7 +6,18 @@ import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Json, Store
 from phenoembed_cli.output import note, print_json, print_table, progress_bar
-from phenoembed_cli.plates import DEFAULT_PLATES, Channel, Map, Plates, Reader, Times, read_plates, reading
+from phenoembed_cli.plates import (
+    DEFAULT_PLATES,
+    Channel,
+    Layout,
+    Map,
+    Pattern,
+    Plates,
+    Reader,
+    Times,
+    read_plates,
+    reading,
+)
 
 
 def train(
@@ -24,11 +35,13 @@ def train(
     channel: Channel = None,
     reader: Reader = None,
     times: Times = None,
+    layout: Layout = None,
+    pattern: Pattern = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
     """Train an encoder on groups of images over dose and time, holding a fold out to test it."""
-    screen = read_plates(plates, reading(columns, channel, reader, times))
+    screen = read_plates(plates, reading(columns, channel, reader, times, layout, pattern))
     from phenoembed.training import Settings, train_folds  # takes seconds: what is wrong with the plates is said first
 
     settings = Settings(

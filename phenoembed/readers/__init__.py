@@ -5,10 +5,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from phenoembed.readers.bts import DATA, find_exports
-from phenoembed.readers.cv8000 import read_cv8000
-from phenoembed.readers.manifest import find_manifest, read_manifest
+from phenoembed.planes import file_of
+from phenoembed.readers.cv8000 import is_cv8000, read_cv8000
+from phenoembed.readers.imagexpress import is_imagexpress, read_imagexpress
+from phenoembed.readers.loaddata import is_loaddata, read_loaddata
+from phenoembed.readers.manifest import is_manifest, read_manifest
+from phenoembed.readers.ome_tiff import is_ome_tiff, read_ome_tiff
+from phenoembed.readers.ome_zarr import is_ome_zarr, read_ome_zarr
 from phenoembed.readers.options import Options
+from phenoembed.readers.pattern import read_pattern
+from phenoembed.readers.phenix import is_phenix, read_phenix
+from phenoembed.readers.tree import Tree, walk
 from phenoembed.screen import STACK_COLUMN, Screen
 from phenoembed_store.errors import ManifestError, PhenoembedError
 
@@ -17,17 +24,19 @@ class Reader(NamedTuple):
     """How one kind of source is recognised and read."""
 
     looks_for: str
-    recognises: Callable[[Path], bool]
-    read: Callable[[Path, Options], Screen]
+    recognises: Callable[[Tree], bool]
+    read: Callable[[Path, Tree, Options], Screen]
 
 
 READERS = {
-    "manifest": Reader(
-        "manifest.csv or manifest.parquet", lambda folder: find_manifest(folder) is not None, read_manifest
-    ),
-    "cv8000": Reader(
-        f"{DATA} of Yokogawa CV7000 and CV8000 exports", lambda folder: bool(find_exports(folder)), read_cv8000
-    ),
+    "manifest": Reader("manifest.csv or manifest.parquet", is_manifest, read_manifest),
+    "loaddata": Reader("CellProfiler's load_data.csv", is_loaddata, read_loaddata),
+    "cv8000": Reader("MeasurementData.mlf of Yokogawa CV7000 and CV8000 exports", is_cv8000, read_cv8000),
+    "phenix": Reader("Index.idx.xml or r01c01f01p01-ch1sk1fk1fl1.tiff of an Opera Phenix", is_phenix, read_phenix),
+    "imagexpress": Reader(".HTD or Plate_A01_s1_w1.tif of an ImageXpress", is_imagexpress, read_imagexpress),
+    "ome-zarr": Reader("OME-Zarr plates", is_ome_zarr, read_ome_zarr),
+    "ome-tiff": Reader(".ome.tif of OME-TIFF plates", is_ome_tiff, read_ome_tiff),
+    "pattern": Reader("files that match --pattern", lambda _tree: False, read_pattern),
 }
 """In the order in which they are tried."""
 
@@ -41,27 +50,37 @@ def read_screen(
     check_files: bool = True,
     times: Mapping[int, float] | None = None,
     dry_run: bool = False,
+    layout: Path | str | None = None,
+    pattern: str | None = None,
 ) -> Screen:
     """Read the screen in a folder: its manifest if it has one, else the first source that is recognised.
 
     ``mapping`` is ours -> theirs (``--map concentration_um=dose_um``); ``channel`` is needed where there are several;
-    ``reader`` forces a reader by name; ``times`` is time point -> hours (see ``cv8000``). ``dry_run`` reads what is
-    there in order to count it: every channel, with or without a layout.
+    ``reader`` forces a reader by name; ``times`` is time point -> hours (see ``exports``); ``layout`` is the file that
+    says what is in the wells (see ``layout``); ``pattern`` is what files' names match (see ``pattern``). ``dry_run``
+    reads what is there in order to count it: every channel, with or without a layout.
 
     Raises ``ManifestError`` with every fault of the source, ``PhenoembedError`` when there is nothing to read.
     """
     root = Path(os.path.abspath(folder))
     if not root.is_dir():
         raise PhenoembedError(f"'{folder}' is {'a file; name its folder' if root.exists() else 'no folder'}")
-    name = reader or _recognise(root)
+    if layout is not None and not Path(layout).is_file():
+        raise PhenoembedError(f"--layout {layout}: there is no such file")
+    if (reader == "pattern") != (pattern is not None) and (reader is not None or pattern is None):
+        raise PhenoembedError("--reader pattern and --pattern go together; leave out --reader, or name the pattern")
+    tree = walk(root)
+    name = reader or ("pattern" if pattern is not None else _recognise(root, tree))
     if name not in READERS:
         raise PhenoembedError(f"no reader '{name}'; there is {', '.join(READERS)}")
-    return READERS[name].read(root, Options(mapping or {}, channel, check_files, times or {}, dry_run))
+    placed = None if layout is None else Path(os.path.abspath(layout))
+    options = Options(mapping or {}, channel, check_files, times or {}, dry_run, placed, pattern)
+    return READERS[name].read(root, tree, options)
 
 
-def _recognise(root: Path) -> str:
+def _recognise(root: Path, tree: Tree) -> str:
     for name, reader in READERS.items():
-        if reader.recognises(root):
+        if reader.recognises(tree):
             return name
     looked_for = "; ".join(reader.looks_for for reader in READERS.values())
     raise PhenoembedError(f"'{root}' holds no screen; looked for: {looked_for}")
@@ -77,7 +96,7 @@ def summary(screen: Screen, reader: str) -> dict[str, object]:
     rejected = [path for path in screen.rejected.column("path").to_pylist() if path is not None]
     return {
         "reader": reader,
-        "files": len({*usable, *rejected}),
+        "files": len({file_of(path) for path in (*usable, *rejected)}),
         "images": len(usable),
         "plates": screen.n_plates,
         "rejected": screen.rejected.num_rows,
@@ -93,7 +112,8 @@ def preview(folder: Path | str, **options: Any) -> dict[str, object]:
     try:
         screen = read_screen(folder, dry_run=True, **options)
     except ManifestError as error:
-        reader = options.get("reader") or _recognise(Path(os.path.abspath(folder)))
+        root = Path(os.path.abspath(folder))
+        reader = options.get("reader") or ("pattern" if options.get("pattern") else _recognise(root, walk(root)))
         nothing = {"files": 0, "images": 0, "plates": 0, "rejected": 0}
         return {"reader": reader, **nothing, "faults": list(error.faults)}
     return summary(screen, screen.reader)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import lru_cache
 
 from phenoembed_store.schema import CONTROL_COMPOUND, ROLES
 
@@ -31,6 +32,33 @@ def whole(text: str, name: str) -> int:
     if NUMBER.fullmatch(text) is None or not float(text).is_integer() or not 0 <= float(text) <= INT32_MAX:
         raise ValueError(f"{name} '{text}' is not a whole number from 0")
     return int(float(text))
+
+
+_cached_whole = lru_cache(maxsize=4096)(whole)  # an export has a million records of few values
+
+
+def known_whole(text: str | None, name: str, reasons: list[str]) -> int | None:
+    """A whole number of a record; None, with a reason, where it has none."""
+    try:
+        return _cached_whole("" if text is None else text.strip(), name)
+    except ValueError as error:
+        reasons.append(str(error) if text else f"the record has no {name}")
+        return None
+
+
+def row_name(row: int) -> str:
+    """A to AF of 1 to 32."""
+    return f"{'A' if row > 26 else ''}{chr(ord('A') + (row - 1) % 26)}"
+
+
+def well_at(row: int | None, column: int | None, reasons: list[str]) -> str | None:
+    """The well of a row and column, from 1; None, with a reason, where no plate has one."""
+    if row is None or column is None:
+        return None
+    if not (1 <= row <= 32 and 1 <= column <= 48):
+        reasons.append(f"row {row}, column {column} is no well (rows 1-32, columns 1-48)")
+        return None
+    return f"{row_name(row)}{column:02d}"
 
 
 def channel(text: str) -> str:

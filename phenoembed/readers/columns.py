@@ -4,8 +4,12 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from phenoembed.readers.sheet import Faults
+import pyarrow as pa
+
+from phenoembed.readers.sheet import Faults, Sheet
+from phenoembed.readers.units import constant
 from phenoembed.screen import STACK_COLUMN
 from phenoembed_store.schema import IMAGES_SCHEMA, REJECTED_SCHEMA, SCREEN_SCHEMA
 
@@ -66,6 +70,14 @@ def name_columns(
     return chosen
 
 
+def with_constants(sheet: Sheet, mapping: Mapping[str, str]) -> Sheet:
+    """The sheet with a column for each value that ``mapping`` gives every row: ``concentration_um="5 uM"``."""
+    values = {text: constant(ours, text) for ours, text in mapping.items() if text not in sheet.columns}
+    n = len(sheet.rows)
+    added = {text: pa.repeat(pa.scalar(value), n) for text, value in values.items() if value is not None}
+    return replace(sheet, columns=sheet.columns | added)
+
+
 def _known_names(names: Sequence[str]) -> dict[str, str]:
     """Columns of ours that the file has under our name or the field's, in any case; our exact name wins."""
     known: dict[str, str] = {}
@@ -83,7 +95,8 @@ def _missing(ours: str, left: Sequence[str]) -> str:
     found = found or next(iter(difflib.get_close_matches(ours, left, n=1, cutoff=0.75)), None)
     if found is not None:
         return f"column '{ours}' is missing; the file has '{found}': --map {ours}={found}"
-    return f"column '{ours}' is missing; the file has {', '.join(map(repr, left)) or 'no other columns'}"
+    constant = '; --map "concentration_um=5 uM" gives all rows one' if ours == "concentration_um" else ""
+    return f"column '{ours}' is missing; the file has {', '.join(map(repr, left)) or 'no other columns'}{constant}"
 
 
 def _did_you_mean(name: str, names: Sequence[str]) -> str:

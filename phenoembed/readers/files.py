@@ -4,13 +4,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from phenoembed.planes import file_of
+
 
 def missing_files(root: Path, paths: Sequence[str]) -> dict[int, str]:
     """For each of ``paths`` (relative to ``root``, or absolute) that is no file: its place, and what is wrong."""
     folders: dict[str, set[str] | str] = {}
     missing: dict[int, str] = {}
     for place, path in enumerate(paths):
-        folder, name = os.path.split(path)
+        folder, name = os.path.split(file_of(path))
         if folder not in folders:
             folders[folder] = _files(os.path.join(root, folder))
         files = folders[folder]

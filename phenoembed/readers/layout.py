@@ -1,8 +1,10 @@
-"""``layout.csv``: what is in each well, for exports of instruments that do not know.
+"""Layouts: what is in each well, for exports of instruments that do not know.
 
 Columns ``well, compound, concentration_um``; ``plate`` where plates differ (without it every plate is laid out so);
 optionally ``replicate``, ``role`` and ``time_h`` (hours after the compound, at the well's first time point). Further
-columns are annotations of the well's images.
+columns are annotations of the well's images. Plate maps and picklists are read too (see ``platemaps``), and a table of
+``Assay_Plate_Barcode`` and ``Plate_Map_Name``, which says which of the plate maps beside it (or in ``platemap/``) is
+that of each plate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,14 +14,17 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from phenoembed.readers.columns import name_columns
+from phenoembed.readers.columns import name_columns, with_constants
+from phenoembed.readers.platemaps import in_our_columns, is_picklist, read_picklist
 from phenoembed.readers.rows import Bad, repeats, type_rows
-from phenoembed.readers.sheet import Faults, as_typed, read_sheet
+from phenoembed.readers.sheet import Faults, Sheet, as_text, as_typed, read_sheet
 from phenoembed.screen import row_ids
 from phenoembed_store.errors import ManifestError
 from phenoembed_store.schema import SCREEN_SCHEMA
 
 NAME = "layout.csv"
+NAMES = (NAME, "layout.tsv", "barcode_platemap.csv", "barcode_platemap.tsv")
+MAP_FOLDERS, MAP_ENDINGS = ("", "platemap", "platemaps"), ("", ".csv", ".tsv", ".txt")
 REQUIRED = ("well", "compound", "concentration_um")
 COLUMNS = (*REQUIRED, "plate", "replicate", "role", "time_h")
 
@@ -33,6 +38,7 @@ class Layout(NamedTuple):
     path: Path
     table: pa.Table
     places: dict[tuple[str, str], int]
+    notes: tuple[str, ...] = ()
 
     def place(self, plate: str, well: str) -> int | None:
         return self.places.get((plate, well), self.places.get(("", well)))
@@ -46,13 +52,22 @@ def find_layout(folder: Path, root: Path) -> Path | None:
     """The layout nearest to an export: in its folder, or in one above it up to the root of the screen."""
     above = [folder, *folder.parents]
     within = above[: above.index(root) + 1] if root in above else [folder, root]
-    return next((each / NAME for each in within if (each / NAME).exists()), None)
+    return next((each / name for each in within for name in NAMES if (each / name).exists()), None)
 
 
 def read_layout(path: Path, mapping: Mapping[str, str]) -> Layout:
     """Read a layout. Raises ``ManifestError`` with all of its faults."""
     sheet = read_sheet(path)
-    chosen = name_columns(list(sheet.columns), mapping, sheet.faults, REQUIRED)
+    maps = _plate_maps(sheet)
+    return _read_one(path, sheet, mapping) if maps is None else _read_maps(path, maps, mapping)
+
+
+def _read_one(path: Path, sheet: Sheet, mapping: Mapping[str, str]) -> Layout:
+    picklist = is_picklist(sheet)
+    sheet = read_picklist(sheet) if picklist else with_constants(in_our_columns(sheet, mapping), mapping)
+    if picklist:
+        sheet.faults.raise_any()
+    chosen = name_columns(list(sheet.columns), {} if picklist else mapping, sheet.faults, REQUIRED)
     for name in chosen:
         if name in SCREEN_SCHEMA.names and name not in COLUMNS:
             sheet.faults.add(f"column '{name}' is of an image, not of a well; a layout has {', '.join(COLUMNS)}")
@@ -61,7 +76,56 @@ def read_layout(path: Path, mapping: Mapping[str, str]) -> Layout:
     places = _places(typed, sheet.rows, bad, sheet.faults) if "well" in typed else {}
     sheet.faults.raise_any()
     annotations = {name: as_typed(sheet.columns[theirs]) for name, theirs in chosen.items() if name not in COLUMNS}
-    return Layout(path, pa.table({**typed, **annotations}), places)
+    return Layout(path, pa.table({**typed, **annotations}), places, sheet.notes)
+
+
+def _plate_maps(sheet: Sheet) -> dict[str, str] | None:
+    """Plate -> name of its plate map; None for a sheet that is no such table."""
+    named = {name.casefold(): name for name in sheet.columns}
+    if not {"assay_plate_barcode", "plate_map_name"} <= set(named):
+        return None
+    columns = (as_text(sheet.columns[named[name]]).to_pylist() for name in ("assay_plate_barcode", "plate_map_name"))
+    return {plate: name for plate, name in zip(*columns, strict=True) if plate is not None and name is not None}
+
+
+def _read_maps(path: Path, maps: Mapping[str, str], mapping: Mapping[str, str]) -> Layout:
+    """One layout of all plates; a plate map that is not there leaves its plates without one."""
+    layouts: dict[str, Layout] = {}
+    faults, notes = Faults(str(path)), dict[str, None]()
+    for name in dict.fromkeys(maps.values()):
+        beside = [path.parent / folder / f"{name}{ending}" for folder in MAP_FOLDERS for ending in MAP_ENDINGS]
+        found = next((each for each in beside if each.is_file()), None)
+        if found is None:
+            notes[f"{path.name}: there is no plate map '{name}' beside it"] = None
+            continue
+        try:
+            layouts[name] = _read_one(found, read_sheet(found), mapping)
+        except ManifestError as error:
+            for fault in error.faults:
+                faults.add(f"{found.name}: {fault}")
+    faults.raise_any()
+    if not layouts:
+        raise ManifestError(
+            str(path), [f"none of its plate maps is beside it: {', '.join(sorted(set(maps.values())))}"]
+        )
+    return _merged(path, layouts, maps, [*notes, *(note for each in layouts.values() for note in each.notes)])
+
+
+def _merged(path: Path, layouts: Mapping[str, Layout], maps: Mapping[str, str], notes: Sequence[str]) -> Layout:
+    offsets = dict(
+        zip(layouts, np.cumsum([0, *(each.table.num_rows for each in layouts.values())]).tolist(), strict=False)
+    )
+    places = {
+        (plate, well): place + offsets[name]
+        for plate, name in maps.items()
+        if name in layouts
+        for (_, well), place in layouts[name].places.items()
+    }
+    try:
+        table = pa.concat_tables([each.table for each in layouts.values()], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise ManifestError(str(path), [f"its plate maps have columns of two kinds: {error}"]) from error
+    return Layout(path, table, places, tuple(dict.fromkeys(notes)))
 
 
 def _places(typed: Mapping[str, pa.Array], rows: Sequence[int], bad: Bad, faults: Faults) -> dict[tuple[str, str], int]:

@@ -118,8 +118,8 @@ def test_without_a_layout_only_a_dry_run_reads(tmp_path: Path) -> None:
     """A dry run counts what nobody has laid out yet; anything else asks for the layout."""
     export(tmp_path, record("A01"), record("A01", channel=2))
     assert faults(tmp_path) == (
-        f"no layout for plate '{PLATE}': write {tmp_path / 'layout.csv'} with the columns plate, well, compound, "
-        "concentration_um",
+        f"no layout for plate '{PLATE}': --layout FILE, or write {tmp_path / 'layout.csv'} with the columns "
+        "plate, well, compound, concentration_um",
         "2 channels (1, 2); choose one: --channel 1",
     )
     screen = read_screen(tmp_path, dry_run=True)
@@ -162,9 +162,10 @@ def test_faults_of_the_layout(tmp_path: Path) -> None:
     )
     assert faults(lay_out(tmp_path, "A01,taxol,1,3", header="well,drug,dose,field")) == (
         f"{path}: column 'compound' is missing; the file has 'drug': --map compound=drug",
-        f"{path}: column 'concentration_um' is missing; the file has 'dose': --map concentration_um=dose",
         f"{path}: column 'field' is of an image, not of a well; a layout has "
         "well, compound, concentration_um, plate, replicate, role, time_h",
+        f"{path}: row 2: column 'dose': concentration '1' has no unit; write '1 uM', or name the column "
+        "concentration_um (--map) if it is micromolar",
     )
 
 
@@ -194,7 +195,7 @@ def test_what_cannot_be_used_is_rejected_with_its_reason(tmp_path: Path) -> None
         ("A03", None, "the instrument reports: Autofocus failed"),
         ("A04", None, "the instrument reports: an error"),
         ("A01", "again.tif", f"the same image as '{image_name('A01')}'"),
-        (None, "row.tif", "bts:Row 40, bts:Column 5 is no well (rows 1-32, columns 1-48)"),
+        (None, "row.tif", "row 40, column 5 is no well (rows 1-32, columns 1-48)"),
         ("A06", "field.tif", "the record has no bts:FieldIndex"),
         ("A07", "time.tif", "bts:TimePoint '-1' is not a whole number from 0"),
         ("A08", None, "the record names no file"),
@@ -275,7 +276,7 @@ def test_one_plate_in_two_exports(tmp_path: Path) -> None:
     export(tmp_path / "day2", record("A02"), record("A01"), began=soon)
     assert faults(tmp_path, dry_run=True) == (
         f"'{tmp_path / 'day1'}' and '{tmp_path / 'day2'}' are both plate '{PLATE}' at 0.0 h; "
-        "give the plates names of their own (.wpi)",
+        "give the plates names of their own",
     )
 
 

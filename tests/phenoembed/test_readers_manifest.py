@@ -353,7 +353,7 @@ def test_what_cannot_be_a_screen(tmp_path: Path) -> None:
         (tmp_path / "no", {}, f"'{tmp_path / 'no'}' is no folder"),
         (tmp_path / "file", {}, f"'{tmp_path / 'file'}' is a file; name its folder"),
         (tmp_path, {}, f"'{tmp_path}' holds no screen; looked for: manifest.csv or manifest.parquet"),
-        (tmp_path, {"reader": "nikon"}, "no reader 'nikon'; there is manifest, cv8000"),
+        (tmp_path, {"reader": "nikon"}, "no reader 'nikon'; there is manifest, loaddata, cv8000, phenix"),
     ):
         with pytest.raises(PhenoembedError) as raised:
             read_screen(folder, **options)  # type: ignore[arg-type]

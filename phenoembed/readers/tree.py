@@ -1,0 +1,41 @@
+"""The folders of a screen's tree, read once for all readers."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ZARR_MARKS = frozenset(("zarr.json", ".zgroup", ".zarray"))
+
+
+class Listing(NamedTuple):
+    """One folder and the names of its files, in order."""
+
+    folder: Path
+    files: tuple[str, ...]
+
+
+Tree = Sequence[Listing]
+
+
+def walk(root: Path) -> list[Listing]:
+    """Every folder at or below ``root``, in order; linked folders too, each once.
+
+    A Zarr group is listed, but not what lies within: it may hold a million chunks. What a Macintosh leaves beside
+    files (``._name``) is none of them.
+    """
+    found: list[Listing] = []
+    been: set[str] = set()
+    for top, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(top)
+        if real not in been:
+            found.append(Listing(Path(top), tuple(sorted(name for name in files if not name.startswith("._")))))
+        folders[:] = [] if real in been or ZARR_MARKS & set(files) else sorted(folders)
+        been.add(real)
+    return found
+
+
+def folders_with(tree: Tree, wanted: Callable[[str], object]) -> list[Listing]:
+    """The folders that hold a wanted file, with the wanted files only."""
+    chosen = [Listing(each.folder, tuple(name for name in each.files if wanted(name))) for each in tree]
+    return [each for each in chosen if each.files]

@@ -1,0 +1,94 @@
+"""Files by a pattern, and CellProfiler's LoadData tables."""
+
+from pathlib import Path
+
+import pytest
+from phenoembed.readers import preview, read_screen
+from phenoembed.screen import Screen
+
+from phenoembed_store.errors import ManifestError, PhenoembedError
+
+PATTERN = r"(?P<plate>[^/]+)/(?P<row>\d\d)(?P<column>\d\d)_f(?P<field>\d+)_t(?P<time_point>\d+)_(?P<stain>\w+)\.tif"
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    (folder / "layout.csv").write_text("well,compound,concentration_um\nB03,taxol,1\nA01,DMSO,")
+    return folder
+
+
+def rows(screen: Screen, *names: str) -> list[tuple[object, ...]]:
+    return [tuple(row.values()) for row in screen.table.select(list(names)).to_pylist()]
+
+
+def faults(folder: Path, **options: object) -> tuple[str, ...]:
+    with pytest.raises(ManifestError) as raised:
+        read_screen(folder, **options)  # type: ignore[arg-type]
+    return raised.value.faults
+
+
+def test_named_groups_are_columns(tmp_path: Path) -> None:
+    """Groups of our names are our columns, others annotations; files that do not match are none of the screen."""
+    touch(tmp_path, "P1/0203_f1_t1_dapi.tif", "P1/0101_f2_t2_gfp.tif", "P1/readme.txt")
+    screen = read_screen(tmp_path, pattern=PATTERN, times={1: 24, 2: 72})
+    assert screen.reader == "pattern"
+    assert rows(screen, "plate", "well", "field", "time_h", "compound", "stain") == [
+        ("P1", "A01", 2, 72.0, "DMSO", "gfp"),
+        ("P1", "B03", 1, 24.0, "taxol", "dapi"),
+    ]
+    assert preview(tmp_path, pattern=PATTERN)["images"] == 2
+
+
+def test_a_pattern_may_leave_things_out(tmp_path: Path) -> None:
+    """The plate is the folder, the field 1, and --times with one value gives the hours."""
+    touch(tmp_path, "P7/B03.tif")
+    screen = read_screen(tmp_path, pattern=r".*/(?P<well>\w+)\.tif", times={1: 48})
+    assert rows(screen, "plate", "well", "field", "time_h") == [("P7", "B03", 1, 48.0)]
+    assert "no group says when the images were taken" in faults(tmp_path, pattern=r".*/(?P<well>\w+)\.tif")[0]
+    mapped = read_screen(tmp_path, pattern=r".*/(?P<well>\w+)\.tif", mapping={"time_h": "48 h"})
+    assert rows(mapped, "time_h") == [(48.0,)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fault"),
+    [
+        ("(", "--pattern '(' is no regular expression: missing ), unterminated subpattern at position 0"),
+        ("x", "--pattern 'x' names no well: a group (?P<well>...), or (?P<row>...) and (?P<column>...)"),
+        (
+            r"(?P<well>\w+)\.png",
+            "--pattern matches none of the 2 files, e.g. P7/B03.tif; it has to match the whole path",
+        ),
+        (r"(?P<plate>.*)/(?P<well>..).*", "row 1: well 'B0' is no well (rows A-AF, columns 1-48)"),
+    ],
+)
+def test_faults_of_a_pattern(tmp_path: Path, pattern: str, fault: str) -> None:
+    touch(tmp_path, "P7/B03.tif")
+    assert fault in faults(tmp_path, pattern=pattern, times={1: 48})
+
+
+def test_reader_and_pattern_go_together(tmp_path: Path) -> None:
+    for options in ({"reader": "pattern"}, {"reader": "phenix", "pattern": "(?P<well>.*)"}):
+        with pytest.raises(PhenoembedError, match="go together"):
+            read_screen(tmp_path, **options)  # type: ignore[arg-type]
+
+
+def test_loaddata(tmp_path: Path) -> None:
+    """A row a field and a pair of columns a channel become a row an image; paths of another machine are found again."""
+    touch(tmp_path, "P1/a_w1.tif", "P1/a_w2.tif", "P1/b_w1.tif", "P1/b_w2.tif")
+    lines = [
+        "FileName_OrigDNA,PathName_OrigDNA,FileName_OrigER,PathName_OrigER,Metadata_Plate,Metadata_Well,Metadata_Site,Metadata_Source",
+        "a_w1.tif,/home/ubuntu/bucket/P1,a_w2.tif,/home/ubuntu/bucket/P1,P1,B03,1,s8",
+        r"b_w1.tif,C:\data\P1,b_w2.tif,C:\data\P1,P1,A01,2,s8",
+    ]
+    (tmp_path / "load_data.csv").write_text("\n".join(lines))
+    screen = read_screen(tmp_path, channel="OrigER", mapping={"time_h": "48 h"})
+    assert screen.reader == "loaddata"
+    assert rows(screen, "path", "plate", "well", "field", "time_h", "compound", "Metadata_Source") == [
+        ("P1/a_w2.tif", "P1", "B03", 1, 48.0, "taxol", "s8"),
+        ("P1/b_w2.tif", "P1", "A01", 2, 48.0, "DMSO", "s8"),
+    ]
+    assert "2 channels (OrigER, OrigDNA)" in faults(tmp_path, mapping={"time_h": "48 h"})[0]
+    (tmp_path / "load_data.csv").write_text("Metadata_Plate\nP1")
+    assert faults(tmp_path) == ("no column is named FileName_<channel>; this is no LoadData table",)
