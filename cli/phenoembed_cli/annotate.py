@@ -7,6 +7,7 @@ import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Json, Store
 from phenoembed_cli.output import note, print_json
+from phenoembed_cli.plates import Map, parse_map
 
 
 def annotate(
@@ -14,13 +15,14 @@ def annotate(
     on: Annotated[
         str, typer.Option("--on", help="compound, inchikey, plate,well or compound,concentration_um.")
     ] = "compound",
+    columns: Map = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
     """Add columns (mechanism, target, SMILES, ...) that hits show and filters can use."""
     import phenoembed_store
 
-    report = phenoembed_store.open(store).annotate(table, on)
+    report = phenoembed_store.open(store).annotate(table, on, parse_map(columns))
     if as_json:
         print_json(report)
         return

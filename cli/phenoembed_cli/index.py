@@ -1,16 +1,17 @@
 """`phenoembed index`: plates into the store."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store
 from phenoembed_cli.output import note, print_json, progress_bar
-from phenoembed_cli.plates import Channel, Layout, Map, Pattern, Plates, Reader, Times, read_plates, reading
+from phenoembed_cli.plates import Plates, read_plates, reads_plates
 
 SHOWN = 20  # rejected images listed on the terminal; the store has them all
 
 
+@reads_plates
 def index(
     plates: Plates,
     encoder: Encoder = None,
@@ -19,21 +20,15 @@ def index(
     ] = True,
     thumbnails: Annotated[bool, typer.Option(help="Make the dashboard's thumbnails now, not at first sight.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be indexed; open no image.")] = False,
-    columns: Map = None,
-    channel: Channel = None,
-    reader: Reader = None,
-    times: Times = None,
-    layout: Layout = None,
-    pattern: Pattern = None,
+    reading: Any = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
     """Embed every image that is new or changed, and make the store searchable."""
-    options = reading(columns, channel, reader, times, layout, pattern)
     if dry_run:
         from phenoembed.readers import preview
 
-        document = preview(plates, **options)
+        document = preview(plates, **reading)
         faults: list[str] = document["faults"]  # type: ignore[assignment]
         if as_json:
             print_json(document)
@@ -46,7 +41,7 @@ def index(
 
     from phenoembed_store import open as open_store
 
-    screen = read_plates(plates, options)
+    screen = read_plates(plates, reading)
     opened = open_store(store)
     with progress_bar("indexing") as advance:
         indexed = index_screen(screen, opened, encoder, baseline=baseline, progress=advance)

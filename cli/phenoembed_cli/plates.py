@@ -1,6 +1,8 @@
 """A folder of plates as an argument, and the options that say how it is to be read."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,26 +34,38 @@ Pattern = Annotated[
     typer.Option("--pattern", metavar="REGEX", help="Named groups over the files' paths, e.g. (?P<well>...)."),
 ]
 
+_READING: dict[str, Any] = {
+    "mapping": Map,
+    "channel": Channel,
+    "reader": Reader,
+    "times": Times,
+    "layout": Layout,
+    "pattern": Pattern,
+}
+
 DEFAULT_PLATES = Path("plates")
 
 
-def reading(
-    columns: Sequence[str] | None,
-    channel: str | None,
-    reader: str | None,
-    times: str | None,
-    layout: Path | None,
-    pattern: str | None,
-) -> dict[str, Any]:
-    """These options as keywords of ``phenoembed.readers.read_screen``."""
-    return {
-        "mapping": parse_map(columns),
-        "channel": channel,
-        "reader": reader,
-        "times": parse_times(times),
-        "layout": layout,
-        "pattern": pattern,
-    }
+def reads_plates(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the options that say how plates are read, brought together in its parameter ``reading``.
+
+    ``reading`` holds them as keywords of ``phenoembed.readers.read_screen``.
+    """
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        said = {name: given.pop(name) for name in _READING}
+        said["mapping"], said["times"] = parse_map(said["mapping"]), parse_times(said["times"])
+        command(reading=said, **given)
+
+    known = inspect.signature(command).parameters
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in known.items():
+        added = [parameter.replace(name=each, annotation=kind, default=None) for each, kind in _READING.items()]
+        parameters += added if name == "reading" else [parameter]
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_options
 
 
 def read_plates(plates: Path, options: dict[str, Any]) -> "Screen":

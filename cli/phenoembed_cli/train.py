@@ -6,20 +6,10 @@ import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Json, Store
 from phenoembed_cli.output import note, print_json, print_table, progress_bar
-from phenoembed_cli.plates import (
-    DEFAULT_PLATES,
-    Channel,
-    Layout,
-    Map,
-    Pattern,
-    Plates,
-    Reader,
-    Times,
-    read_plates,
-    reading,
-)
+from phenoembed_cli.plates import DEFAULT_PLATES, Plates, read_plates, reads_plates
 
 
+@reads_plates
 def train(
     plates: Plates = DEFAULT_PLATES,
     method: Annotated[str, typer.Option(help="How a group's images are brought together: product.")] = "product",
@@ -31,17 +21,12 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="Initial learning rate; 1e-4 in the paper.")] = 1e-4,
     seed: Annotated[int, typer.Option(help="Of weights, folds, batches and augmentations.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
-    columns: Map = None,
-    channel: Channel = None,
-    reader: Reader = None,
-    times: Times = None,
-    layout: Layout = None,
-    pattern: Pattern = None,
+    reading: Any = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
     """Train an encoder on groups of images over dose and time, holding a fold out to test it."""
-    screen = read_plates(plates, reading(columns, channel, reader, times, layout, pattern))
+    screen = read_plates(plates, reading)
     from phenoembed.training import Settings, train_folds  # takes seconds: what is wrong with the plates is said first
 
     settings = Settings(

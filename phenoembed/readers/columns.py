@@ -38,6 +38,9 @@ SYNONYMS = {
 }
 """Names that probably mean a column of ours, letters and digits only: suggested, never taken unasked (units differ)."""
 
+ANNOTATIONS = {"inchikey": "inchikey", "metadata_inchikey": "inchikey"}
+"""An annotation that tables are joined on is called alike everywhere."""
+
 RESERVED = {"group_id", "set", "configuration", STACK_COLUMN} | (
     {*IMAGES_SCHEMA.names, *REJECTED_SCHEMA.names} - {*SCREEN_SCHEMA.names}
 )
@@ -65,7 +68,8 @@ def name_columns(
             faults.add(_missing(ours, [name for name in names if name not in chosen.values()]))
     for name in names:
         if name not in chosen.values():
-            chosen[f"original_{name}" if name in chosen else name] = name
+            named = ANNOTATIONS.get(name.casefold(), name)
+            chosen[f"original_{name}" if named in chosen else named] = name
     _refuse_clashes(chosen, faults)
     return chosen
 

@@ -45,7 +45,7 @@ class Sheet:
 
 
 def read_sheet(path: Path) -> Sheet:
-    """Read a CSV file (commas, semicolons, tabs or bars; UTF-8) or a Parquet file.
+    """Read a CSV file (commas, semicolons, tabs or bars; UTF-8 or Windows-1252) or a Parquet file.
 
     Raises ``ManifestError`` when nothing can be made of the file; rows that do not fit are faults of the sheet.
     """
@@ -59,7 +59,7 @@ def read_sheet(path: Path) -> Sheet:
 
 
 def _read_text(path: Path, faults: Faults) -> Sheet:
-    text = _decode(path.read_bytes(), faults)
+    text, notes = _decode(path.read_bytes(), faults)
     delimiter = _delimiter(text)
     header, rows, cells = _split(text, delimiter, faults)
     if not header:
@@ -74,23 +74,30 @@ def _read_text(path: Path, faults: Faults) -> Sheet:
         if name in columns:
             faults.add(f"two columns are named '{name}'")
         columns[name] = array
-    notes = () if delimiter == "," else (f"{path.name} is separated by {DELIMITERS[delimiter]}",)
+    if delimiter != ",":
+        notes += (f"{path.name} is separated by {DELIMITERS[delimiter]}",)
     return Sheet(columns, rows, faults, notes)
 
 
-def _decode(content: bytes, faults: Faults) -> str:
+def _decode(content: bytes, faults: Faults) -> tuple[str, tuple[str, ...]]:
+    """The text of UTF-8, or of Windows-1252 (what spreadsheets save as CSV), which is noted."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ManifestError(faults.source, ["the file is UTF-16; save it as UTF-8"])
+    notes: tuple[str, ...] = ()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row, value = content.count(b"\n", 0, error.start) + 1, content[error.start]
         fault = f"row {row}: byte 0x{value:02x} is not UTF-8; save the file as UTF-8"
-        raise ManifestError(faults.source, [fault]) from error
+        try:
+            text = content.decode("cp1252")
+        except UnicodeDecodeError:
+            raise ManifestError(faults.source, [fault]) from error
+        notes = (f"{Path(faults.source).name} is read as Windows-1252 (Latin-1): {fault}, if names look wrong",)
     if "\0" in text:
         row = text.count("\n", 0, text.index("\0")) + 1
         raise ManifestError(faults.source, [f"row {row}: a NUL byte; this is not a text file"])
-    return text
+    return text, notes
 
 
 def _delimiter(text: str) -> str:

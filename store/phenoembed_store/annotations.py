@@ -1,6 +1,6 @@
 """What is known of compounds, of doses and of wells, joined to images at reading: the ``annotations`` table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,13 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 """What a table can be joined on, the general first: where two tables know a column, the more particular one wins."""
 
+SYNONYMS = {
+    "concentration": "concentration_um",
+    "well_position": "well",
+    "well_id": "well",
+    "assay_plate_barcode": "plate",
+    "plate_barcode": "plate",
+}
 KEY_TYPES = {"concentration_um": pa.float64()}
 ANNOTATIONS_SCHEMA = pa.schema(
     [
@@ -35,15 +42,23 @@ ANNOTATIONS_SCHEMA = pa.schema(
 _STRUCTURE = frozenset(("joined_on", "compound", "concentration_um", "plate", "well"))
 
 
-def read_annotations(source: Path | pa.Table, on: str) -> pa.Table:
-    """A table of annotations, its keys under our names and typed. Raises StoreError."""
+def read_annotations(source: Path | pa.Table, on: str, mapping: Mapping[str, str] | None = None) -> pa.Table:
+    """A table of annotations, its keys under our names and typed. ``mapping``: ours -> theirs. Raises StoreError."""
     if on not in KEYS:
         raise StoreError(f"cannot join on '{on}'; one of: {' | '.join(KEYS)}")
     table = source if isinstance(source, pa.Table) else read_table(source)
-    names = [_our_name(name, KEYS[on]) for name in table.column_names]
+    theirs = {name: ours for ours, name in (mapping or {}).items()}
+    if absent := [name for name in theirs if name not in table.column_names]:
+        raise StoreError(f"--map: the table has no column '{absent[0]}'; it has: {', '.join(table.column_names)}")
+    names = [theirs.get(name) or _our_name(name, KEYS[on]) for name in table.column_names]
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise StoreError(f"the table has two columns for '{doubled[0]}': leave one out")
     missing = [key for key in KEYS[on] if key not in names]
     if missing:
-        raise StoreError(f"the table has no column '{missing[0]}' to join on; it has: {', '.join(table.column_names)}")
+        raise StoreError(
+            f"the table has no column '{missing[0]}' to join on; it has: {', '.join(table.column_names)} "
+            f"(--map {missing[0]}=THEIRS names one)"
+        )
     table = table.rename_columns(names)
     taken = [name for name in names if name in SCREEN_SCHEMA.names and name not in KEYS[on]]
     table = table.drop_columns(taken)  # they describe images; an annotation cannot change them
@@ -113,15 +128,27 @@ def _join(rows: pa.Table, annotations: pa.Table, on: str) -> pa.Table:
 
 
 def _our_name(name: str, keys: Sequence[str]) -> str:
-    plain = name.removeprefix("Metadata_").lower()
-    return {"concentration": "concentration_um"}.get(plain, plain) if plain in (*keys, "concentration") else name
+    plain = name.removeprefix("Metadata_").lower().replace(" ", "_")
+    ours = SYNONYMS.get(plain, plain)
+    return ours if ours in (*keys, "inchikey") else name
 
 
 def _typed(column: pa.ChunkedArray, key: str) -> pa.ChunkedArray:
     try:
-        return column.cast(KEY_TYPES.get(key, pa.string()))
+        typed = column.cast(KEY_TYPES.get(key, pa.string()))
+        return _padded(typed) if key == "well" else typed
     except pa.ArrowInvalid as error:
         raise StoreError(f"column '{key}': {error}") from None
+
+
+def _padded(wells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """``a1`` and ``A001`` are ``A01``, as the images have it; what is no well stays."""
+    import pyarrow.compute as pc
+
+    parts = pc.extract_regex(pc.utf8_upper(wells), r"^\s*(?P<row>[A-Z]{1,2})0*(?P<column>[1-9][0-9]?)\s*$")
+    row, column = (pc.struct_field(parts, name) for name in ("row", "column"))
+    joined = pc.binary_join_element_wise(row, pc.utf8_lpad(column, 2, "0"), "")
+    return pc.coalesce(joined, wells)
 
 
 def _distinct(table: pa.Table, keys: Sequence[str]) -> pa.Table:

@@ -22,13 +22,19 @@ class PhenoembedError(Exception):
 
 
 class ManifestError(PhenoembedError):
-    """A manifest has faults. ``faults`` has all of them, one line each with row and value; the message the first."""
+    """A manifest has faults. ``faults`` has all of them, one line each with row and value; the message the first.
+
+    A single fault is a message of one line.
+    """
 
     def __init__(self, source: str, faults: Sequence[str]) -> None:
         self.source = source
         self.faults = tuple(faults)
-        count = f"{len(self.faults)} fault{'s' if len(self.faults) != 1 else ''}"
-        lines = [f"{source}: {count}, nothing was read", *(f"  {fault}" for fault in self.faults[:SHOWN_FAULTS])]
+        if len(self.faults) == 1:
+            super().__init__(f"{source}: {self.faults[0].removeprefix(f'{source}: ')}")
+            return
+        head = f"{source}: {len(self.faults)} faults, nothing was read"
+        lines = [head, *(f"  {fault}" for fault in self.faults[:SHOWN_FAULTS])]
         if len(self.faults) > SHOWN_FAULTS:
             lines.append(f"  and {len(self.faults) - SHOWN_FAULTS:,} more")
         super().__init__("\n".join(lines))

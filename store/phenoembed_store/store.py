@@ -198,13 +198,15 @@ class Store:
                     deleted += writing.remove_keys(self._images, images.rows.select(list(KEY)).take(pa.array(rows)))
         return deleted
 
-    def annotate(self, source: pa.Table | str | Path, on: str = "compound") -> dict[str, Any]:
+    def annotate(
+        self, source: pa.Table | str | Path, on: str = "compound", mapping: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """Join a table of annotations to the images: its rows replace those of the same key.
 
-        on: compound | inchikey | plate,well | compound,concentration_um. Returns what was matched:
-        ``matched`` and ``unmatched`` keys of the table, and how many of the store's have no annotation.
+        on: compound | inchikey | plate,well | compound,concentration_um. mapping: our column -> theirs. Returns what
+        was matched: ``matched`` and ``unmatched`` keys of the table, and how many of the store's have no annotation.
         """
-        table = annotations.read_annotations(Path(source) if isinstance(source, str) else source, on)
+        table = annotations.read_annotations(Path(source) if isinstance(source, str) else source, on, mapping)
         with self._writing():
             merged = annotations.merge_annotations(self._annotations.at().read(), table, on)
             self._annotations.replace(merged)

@@ -283,6 +283,28 @@ def test_line_endings_delimiters_and_bom(tmp_path: Path, ending: str, delimiter:
     assert len(screen.notes) == (delimiter != ",")
 
 
+def test_windows_1252_is_read_and_noted(tmp_path: Path) -> None:
+    """What Excel saves as CSV keeps its umlauts; that the encoding was not UTF-8 is said."""
+    text = "\n".join([HEADER, "a.tif,P1,A01,1,24,Löwe µ,1"])
+    write(tmp_path)
+    (tmp_path / "manifest.csv").write_bytes(text.encode("latin-1"))
+    screen = read_screen(tmp_path)
+    assert column(screen, "compound") == ["Löwe µ"]
+    assert "read as Windows-1252 (Latin-1): row 2: byte 0xf6 is not UTF-8" in screen.notes[0]
+
+
+def test_one_fault_is_one_line(tmp_path: Path) -> None:
+    """A single fault follows the file's name on its line; several follow a line that counts them."""
+    with pytest.raises(ManifestError) as raised:
+        read_screen(write(tmp_path, HEADER, "a.tif,P1,Z99,1,24,DMSO,"))
+    fault = "row 2: well 'Z99' is no well (rows A-AF, columns 1-48)"
+    assert str(raised.value) == f"{tmp_path / 'manifest.csv'}: {fault}"
+    with pytest.raises(ManifestError) as raised:
+        read_screen(write(tmp_path, HEADER, "a.tif,P1,Z99,1,24,DMSO,", ",P1,A01,1,24,DMSO,"))
+    assert str(raised.value).splitlines()[0] == f"{tmp_path / 'manifest.csv'}: 2 faults, nothing was read"
+    assert str(raised.value).splitlines()[1:] == [f"  {fault}", "  row 3: path is empty"]
+
+
 def test_a_quoted_newline_does_not_shift_the_rows(tmp_path: Path) -> None:
     lines = (f"{HEADER},note", 'a.tif,P1,A01,1,24,DMSO,,"two', 'lines"', "b.tif,P1,Q9999,1,24,DMSO,,x")
     assert faults(write(tmp_path, *lines)) == ("row 4: well 'Q9999' is no well (rows A-AF, columns 1-48)",)
@@ -294,7 +316,7 @@ def test_a_quoted_newline_does_not_shift_the_rows(tmp_path: Path) -> None:
         (b"", "the file is empty; its first row names the columns"),
         (b"\xef\xbb\xbf\r\n", "the file is empty; its first row names the columns"),
         (HEADER.encode(), "there is no image: no row follows the column names"),
-        (b"path,plate\n\xb5,x\n", "row 2: byte 0xb5 is not UTF-8; save the file as UTF-8"),
+        (b"path,plate\n\x81,x\n", "row 2: byte 0x81 is not UTF-8; save the file as UTF-8"),
         ("path,plate".encode("utf-16"), "the file is UTF-16; save it as UTF-8"),
         (b"path\x00,plate\n", "row 1: a NUL byte; this is not a text file"),
         (f'{HEADER}\n"a.tif,P1'.encode(), "row 2: not readable as CSV: unexpected end of data"),

@@ -79,7 +79,7 @@ def test_loaddata(tmp_path: Path) -> None:
     touch(tmp_path, "P1/a_w1.tif", "P1/a_w2.tif", "P1/b_w1.tif", "P1/b_w2.tif")
     lines = [
         "FileName_OrigDNA,PathName_OrigDNA,FileName_OrigER,PathName_OrigER,Metadata_Plate,Metadata_Well,Metadata_Site,Metadata_Source",
-        "a_w1.tif,/home/ubuntu/bucket/P1,a_w2.tif,/home/ubuntu/bucket/P1,P1,B03,1,s8",
+        "a_w1.tif,/bucket/P1,a_w2.tif,/bucket/P1,P1,B03,1,s8",
         r"b_w1.tif,C:\data\P1,b_w2.tif,C:\data\P1,P1,A01,2,s8",
     ]
     (tmp_path / "load_data.csv").write_text("\n".join(lines))

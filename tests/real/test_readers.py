@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from phenoembed.readers import preview, read_screen, summary
+from phenoembed.readers.layout import read_layout
 
 from phenoembed_store.errors import ManifestError
 from phenoembed_store.schema import SCREEN_SCHEMA
@@ -96,3 +97,50 @@ def test_real_export_with_a_layout_is_a_screen(real_data: Path, mlf: Path, tmp_p
     assert set(screen.table.column("time_h").to_pylist()) == {24.0}
     files = {Path(path).name for paths in screen.table.column("z_paths").to_pylist() for path in paths}
     assert files == {file for *_, channel, file in attributes_of_records(mlf) if channel == "2"}
+
+
+def test_real_phenix_names_place_what_their_manifest_places(
+    real_data: Path, manifest: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """Without its manifest, plates, wells, fields and channels of a real screen are read from its files' names."""
+    (tmp_path / "images").symlink_to(real_data / "lincs-a549-images" / "images")
+    said = {(row["plate"], row["well"], row["broad_sample"], row["dose_um"]) for row in manifest}
+    lines = [f"{plate},{well},{'' if sample == 'DMSO' else sample},{dose}" for plate, well, sample, dose in said]
+    (tmp_path / "map.csv").write_text("\n".join(["plate,well_position,broad_sample,mmoles_per_liter", *lines]))
+    screen = read_screen(tmp_path, layout=tmp_path / "map.csv", times={1: 48})
+    assert screen.reader == "phenix"
+    found = {
+        (row["path"], row["plate"], row["well"], row["field"], row["channel"], row["concentration_um"], row["role"])
+        for row in screen.table.to_pylist()
+    }
+    assert found == {
+        (
+            *(row["path"], row["plate"], row["well"], int(row["field"]), row["channel_index"]),
+            *(float(row["dose_um"]), "treated" if row["treated"] == "1" else "control"),
+        )
+        for row in manifest
+    }
+
+
+def test_real_plate_maps_of_jump(real_data: Path, tmp_path: Path) -> None:
+    """JUMP's own tables lay out its plates: 64 wells of DMSO each, as in the maps; no concentration is invented."""
+    for path in (real_data / "jump").glob("*.tsv"):
+        (tmp_path / path.name).symlink_to(path)
+    barcodes = tmp_path / "experiment-metadata.tsv"
+    with pytest.raises(ManifestError, match="column 'concentration_um' is missing"):
+        read_layout(barcodes, {})
+    layout = read_layout(barcodes, {"concentration_um": "5 uM"})
+    with (real_data / "jump" / "experiment-metadata.tsv").open() as file:
+        plates = {
+            row["Assay_Plate_Barcode"]: row["Plate_Map_Name"]
+            for row in csv.DictReader(file, delimiter="\t")
+            if (real_data / "jump" / f"{row['Plate_Map_Name']}.tsv").exists()
+        }
+    assert layout.plates == sorted(plates)
+    roles = layout.table.column("role").to_pylist()
+    for plate, name in plates.items():
+        with (real_data / "jump" / f"{name}.tsv").open() as file:
+            controls = {row["well_position"] for row in csv.DictReader(file, delimiter="\t") if not row["broad_sample"]}
+        assert controls == {
+            well for (of, well), row in layout.places.items() if of == plate and roles[row] == "control"
+        }

@@ -47,6 +47,27 @@ def test_the_more_particular_annotation_wins(store: Store) -> None:
     ]
 
 
+def test_wells_are_matched_however_they_are_written(store: Store) -> None:
+    """Measurements of others name wells A7, A07 or a007, and the columns well_position or Metadata_Well."""
+    for name, well in (("well_position", "A7"), ("Metadata_Well", "a007"), ("Well ID", "A07")):
+        table = pa.table({"Assay_Plate_Barcode": ["P1", "P1"], name: [well, "Q99"], "nuclei": [412, 1]})
+        report = store.annotate(table, "plate,well")
+        assert (report["matched"], report["unmatched"]) == (1, ["P1, Q99"])
+    assert store.sql("SELECT DISTINCT plate, well FROM images WHERE nuclei = 412").fetchall() == [("P1", "A07")]
+
+
+def test_a_key_under_another_name_is_mapped(store: Store) -> None:
+    """--map names the column to join on, and InChIKeys that come along join other tables."""
+    table = pa.table({"broad_sample": ["taxol"], "InChIKey": ["KEY"]})
+    with pytest.raises(StoreError, match=r"no column 'compound' .* \(--map compound=THEIRS names one\)"):
+        store.annotate(table)
+    assert store.annotate(table, mapping={"compound": "broad_sample"})["matched"] == 1
+    assert store.annotate(pa.table({"InChIKey": ["KEY"], "target": ["TUBB"]}), "inchikey")["matched"] == 1
+    assert store.sql("SELECT DISTINCT compound FROM images WHERE target = 'TUBB'").fetchall() == [("taxol",)]
+    with pytest.raises(StoreError, match="--map: the table has no column 'x'"):
+        store.annotate(table, mapping={"compound": "x"})
+
+
 def test_annotating_again_replaces_the_rows_of_the_same_key(store: Store) -> None:
     store.annotate(pa.table({"compound": ["taxol", "aspirin"], "target": ["a", "b"]}))
     store.annotate(pa.table({"compound": ["taxol"], "target": ["c"]}))
