@@ -2,7 +2,7 @@
 
 A method takes features of all images of a batch of groups, (images, dim), and says which group each belongs to
 (``Members``); it returns group scores (groups, classes) whose softmax is Q(y | X), and the loss it is trained with.
-Groups may be of any size: sums run over segments, nothing is padded.
+Groups may be of any size: sums run over segments, nothing is padded. All methods share encoder and classifier g.
 """
 
 from typing import NamedTuple
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from phenoembed.model import Classifier
 from phenoembed_store.errors import TrainingError
+
+ATTENTION_DIM = 128  # Ilse et al. (2018), Section 4
 
 
 class Members(NamedTuple):
@@ -26,7 +28,7 @@ class Members(NamedTuple):
 class GroupClassifier(nn.Module):
     """The contract: scores of groups from features of images.
 
-    ``additive``: a group's score is a sum over its images.
+    ``additive``: a group's score is a sum over its images (over its configurations, for ``balanced``).
     """
 
     additive: bool
@@ -53,6 +55,72 @@ class Product(GroupClassifier):
         return segment_sum(self.classifier(features), members.group, members.n_groups)
 
 
+class Baseline(Product):
+    """The paper's naive classifier (Section 5.2): trained on single images, the product only at inference."""
+
+    def loss(self, features: Tensor, members: Members, labels: Tensor) -> Tensor:
+        """Mean over images of -log P(y | x), Eq. (1)."""
+        return F.cross_entropy(self.classifier(features), labels[members.group])
+
+
+class Balanced(GroupClassifier):
+    """Ours: scores averaged within each configuration, then summed over configurations.
+
+    A configuration speaks once however many images it has. With one image each it is ``product``.
+    """
+
+    additive = True
+
+    def forward(self, features: Tensor, members: Members) -> Tensor:
+        within = members.group * (int(members.configuration.max()) + 1) + members.configuration
+        parts, part = torch.unique(within, return_inverse=True)  # (configurations,), (images,)
+        owner = torch.empty_like(parts).scatter_(0, part, members.group)  # (configurations,)
+        means = segment_mean(self.classifier(features), part, len(parts))
+        return segment_sum(means, owner, members.n_groups)
+
+
+class EmbeddingMean(GroupClassifier):
+    """MI-Net with mean pooling (Wang et al., 2018): the mean feature of a group is classified."""
+
+    additive = False
+
+    def forward(self, features: Tensor, members: Members) -> Tensor:
+        scores: Tensor = self.classifier(segment_mean(features, members.group, members.n_groups))
+        return scores
+
+
+class Attention(GroupClassifier):
+    """AMIL (Ilse et al., 2018), gated: a mean of the features, weighted by softmax(w . (tanh(V f) * sigmoid(U f)))."""
+
+    additive = False
+
+    def __init__(self, n_classes: int, dim: int) -> None:
+        super().__init__(n_classes, dim)
+        self.v, self.u = (nn.Linear(dim, ATTENTION_DIM, bias=False) for _ in range(2))
+        self.w = nn.Linear(ATTENTION_DIM, 1, bias=False)
+
+    def forward(self, features: Tensor, members: Members) -> Tensor:
+        logits = self.w(torch.tanh(self.v(features)) * torch.sigmoid(self.u(features)))  # (images, 1)
+        top = segment_max(logits, members.group, members.n_groups)
+        raised = torch.exp(logits - top[members.group])
+        weights = raised / segment_sum(raised, members.group, members.n_groups)[members.group]
+        scores: Tensor = self.classifier(segment_sum(weights * features, members.group, members.n_groups))
+        return scores
+
+
+class InstanceLogSumExp(GroupClassifier):
+    """mi-Net with LogSumExp (Wang et al., 2018): a soft maximum of the images' scores, class by class."""
+
+    additive = False
+
+    def forward(self, features: Tensor, members: Members) -> Tensor:
+        logits = self.classifier(features)  # (images, classes)
+        top = segment_max(logits, members.group, members.n_groups)
+        raised = torch.exp(logits - top[members.group])
+        # the log of the mean, not of the sum: a group of one keeps its scores, and Q(y | X) is the same
+        return top + torch.log(segment_mean(raised, members.group, members.n_groups))
+
+
 def segment_sum(values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
     """(rows, columns) summed within segments -> (n_segments, columns)."""
     return torch.zeros(n_segments, values.shape[1], dtype=values.dtype, device=values.device).index_add_(
@@ -60,7 +128,27 @@ def segment_sum(values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
     )
 
 
-METHODS: dict[str, type[GroupClassifier]] = {"product": Product}
+def segment_mean(values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
+    """(rows, columns) averaged within segments, none of them empty -> (n_segments, columns)."""
+    return segment_sum(values, segment, n_segments) / torch.bincount(segment, minlength=n_segments)[:, None]
+
+
+def segment_max(values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
+    """(rows, columns) -> the largest of each segment, (n_segments, columns); a constant to the gradient."""
+    values = values.detach()
+    start = values.new_full((n_segments, values.shape[1]), -torch.inf)
+    return start.scatter_reduce_(0, segment[:, None].expand_as(values), values, "amax")
+
+
+METHODS: dict[str, type[GroupClassifier]] = {
+    "product": Product,
+    "baseline": Baseline,
+    "attention": Attention,
+    "embedding-mean": EmbeddingMean,
+    "instance-lse": InstanceLogSumExp,
+    "balanced": Balanced,
+}
+"""In the order of tables: the paper's method, those it compares with, and ours."""
 
 
 def build_method(name: str, n_classes: int, dim: int) -> GroupClassifier:

@@ -7,7 +7,21 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from phenoembed.methods import METHODS, GroupClassifier, Members, build_method, segment_sum
+from phenoembed.methods import (
+    METHODS,
+    Attention,
+    Balanced,
+    Baseline,
+    EmbeddingMean,
+    GroupClassifier,
+    InstanceLogSumExp,
+    Members,
+    Product,
+    build_method,
+    segment_max,
+    segment_mean,
+    segment_sum,
+)
 from torch import Tensor
 
 from phenoembed_store.errors import TrainingError
@@ -121,23 +135,115 @@ def test_equation_3_in_exact_fractions() -> None:
 
 
 def test_the_loss_is_minus_log_q(head: GroupClassifier) -> None:
-    """Eq. (4), averaged over groups: by hand from the scores."""
+    """Eq. (4), averaged over groups, by hand from the scores; the baseline's, Eq. (1), over single images."""
     features, members = ragged([2, 3])
     labels = torch.tensor([1, 4])
     with torch.inference_mode():
-        scores = head(features, members).double()
         loss = float(head.loss(features, members, labels))
+        per_image = isinstance(head, Baseline)
+        scores = (head.classifier(features) if per_image else head(features, members)).double()
+    targets = [1, 1, 4, 4, 4] if per_image else [1, 4]
     by_hand = [
         math.log(sum(math.exp(s) for s in row)) - row[label]
-        for row, label in zip(scores.tolist(), labels.tolist(), strict=True)
+        for row, label in zip(scores.tolist(), targets, strict=True)
     ]
     assert loss == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
+# What each method does with a group, in plain Python floats
+
+
+def twin(head: GroupClassifier, features: Tensor, configuration: list[int]) -> list[float]:
+    """Scores of one group, an image at a time."""
+
+    def g(rows: Tensor) -> list[list[float]]:
+        with torch.inference_mode():
+            found: list[list[float]] = head.classifier(rows).double().tolist()
+        return found
+
+    def columns(rows: list[list[float]]) -> list[tuple[float, ...]]:
+        return list(zip(*rows, strict=True))
+
+    if isinstance(head, Product):
+        return [sum(column) for column in columns(g(features))]
+    if isinstance(head, InstanceLogSumExp):
+        return [math.log(sum(map(math.exp, column)) / len(column)) for column in columns(g(features))]
+    if isinstance(head, Balanced):
+        logits = g(features)
+        means = []
+        for kind in set(configuration):
+            own = [row for row, found in zip(logits, configuration, strict=True) if found == kind]
+            means.append([sum(column) / len(own) for column in columns(own)])
+        return [sum(column) for column in columns(means)]
+    if isinstance(head, Attention):
+        v, u, w = (layer.weight.double().tolist() for layer in (head.v, head.u, head.w))
+        energy = []
+        for image in features.double().tolist():
+            dots = [[sum(a * b for a, b in zip(row, image, strict=True)) for row in matrix] for matrix in (v, u)]
+            gated = [math.tanh(a) / (1 + math.exp(-b)) for a, b in zip(*dots, strict=True)]
+            energy.append(sum(a * b for a, b in zip(w[0], gated, strict=True)))
+        weights = torch.tensor([math.exp(e) / sum(map(math.exp, energy)) for e in energy])
+        return g((weights[:, None] * features).sum(0, keepdim=True))[0]
+    assert isinstance(head, EmbeddingMean)
+    return g(features.mean(0, keepdim=True))[0]
+
+
+def test_a_method_does_what_its_formula_says(head: GroupClassifier) -> None:
+    """Ragged groups, several images a configuration, in a mixed order: as one group at a time in plain floats."""
+    features, members = ragged([3, 1, 6])
+    configuration = torch.tensor([0, 1, 0, 7, 2, 2, 2, 0, 1, 1])
+    order = torch.randperm(10)
+    mixed = Members(members.group[order], configuration[order], 3)
+    found = scores_of(head, features[order], mixed)
+    for number in range(3):
+        own = members.group == number
+        expected = twin(head, features[own], configuration[own].tolist())
+        assert found[number].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_scores_far_apart_stay_finite(head: GroupClassifier) -> None:
+    """Features a thousand times larger overflow no exponential, forward or backward."""
+    features, members = ragged([4, 2])
+    features = (1e3 * features).requires_grad_()
+    loss = head.loss(features, members, torch.tensor([0, 1]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(loss)
+    assert features.grad is not None
+    assert torch.isfinite(features.grad).all()
+
+
+def test_exact_copies_leave_balanced_unchanged() -> None:
+    """However often an image is repeated; the product counts it each time."""
+    torch.manual_seed(0)
+    balanced, product = (build_method(name, CLASSES, DIM).eval() for name in ("balanced", "product"))
+    features, members = ragged([6, 3])
+    copies = torch.tensor([0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 8])
+    repeated = Members(members.group[copies], members.configuration[copies], 2)
+    torch.testing.assert_close(scores_of(balanced, features[copies], repeated), scores_of(balanced, features, members))
+    assert not torch.allclose(scores_of(product, features[copies], repeated), scores_of(product, features, members))
+
+
+def test_with_one_image_a_configuration_balanced_is_the_product() -> None:
+    """Scores and loss, from the same weights."""
+    torch.manual_seed(0)
+    balanced, product = (build_method(name, CLASSES, DIM).eval() for name in ("balanced", "product"))
+    balanced.load_state_dict(product.state_dict())
+    features, members = ragged([6, 1, 3])
+    labels = torch.tensor([0, 3, 1])
+    torch.testing.assert_close(scores_of(balanced, features, members), scores_of(product, features, members))
+    torch.testing.assert_close(balanced.loss(features, members, labels), product.loss(features, members, labels))
+
+
 def test_segments_are_summed_like_a_loop() -> None:
-    """Empty segments are zero."""
+    """Empty segments sum to zero; means and maxima of segments that are there."""
     values, segment = torch.randn(6, 2), torch.tensor([2, 0, 2, 2, 0, 4])
     found = segment_sum(values, segment, 5)
     for number, column in itertools.product(range(5), range(2)):
         expected = sum(float(v[column]) for v, s in zip(values, segment, strict=True) if s == number)
         assert float(found[number, column]) == pytest.approx(expected, abs=1e-6)
+    full = torch.tensor([1, 0, 1, 1, 0, 2])
+    means, tops = segment_mean(values, full, 3), segment_max(values, full, 3)
+    for number, column in itertools.product(range(3), range(2)):
+        own = [float(v[column]) for v, s in zip(values, full, strict=True) if s == number]
+        assert float(means[number, column]) == pytest.approx(sum(own) / len(own), abs=1e-6)
+        assert float(tops[number, column]) == max(own)
