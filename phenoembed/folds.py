@@ -8,13 +8,15 @@ Three splits, each answering another question:
   (*known wells*), so that one training gives both figures.
 - ``compound``: whole compounds are held out (*new compound*), spread over the folds within each mechanism of action.
 
+Of the training groups a part may be kept back to calibrate on (``keep_back``).
+
 Control groups are split as the compound ``DMSO`` would be; with ``compound``, whole sets of control wells are held out.
 """
 
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -27,14 +29,19 @@ from phenoembed_store.errors import TrainingError
 Split = Literal["replicate", "field", "compound"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 N_FOLDS = 6  # the paper, Section 5.1
+CALIBRATION_SHARE = 12  # one training group in so many fits the temperature: one number needs few groups
 
 TEST_NAMES: dict[Split, str] = {"replicate": "new replicate", "field": "known wells", "compound": "new compound"}
 """What the test groups of a split are, in the words of reports."""
 
 
+_PARTS = ("train", "test", "known_wells", "calibration")
+
+
 @dataclass(frozen=True)
 class Fold:
-    """Group ids, disjoint: ``train``, ``test``, and ``known_wells`` (the second test of the replicate split)."""
+    """Group ids, disjoint: ``train``, ``test``, ``known_wells`` (the second test of the replicate split) and
+    ``calibration`` (an inner hold-out of the training groups)."""
 
     split: Split
     index: int
@@ -43,10 +50,11 @@ class Fold:
     train: tuple[str, ...]
     test: tuple[str, ...]
     known_wells: tuple[str, ...] = ()
+    calibration: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        parts = [set(self.train), set(self.test), set(self.known_wells)]
-        assert len(set().union(*parts)) == len(self.train) + len(self.test) + len(self.known_wells), "parts overlap"
+        parts = [getattr(self, name) for name in _PARTS]
+        assert len(set().union(*parts)) == sum(map(len, parts)), "parts overlap"
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)))
@@ -54,8 +62,8 @@ class Fold:
     @classmethod
     def load(cls, path: Path) -> "Fold":
         fields: dict[str, Any] = json.loads(path.read_text())
-        for name in ("train", "test", "known_wells"):
-            fields[name] = tuple(fields[name])
+        for name in _PARTS:
+            fields[name] = tuple(fields.get(name, ()))
         return cls(**fields)
 
     def __repr__(self) -> str:
@@ -101,6 +109,19 @@ def make_fold(groups: pa.Table, split: Split, index: int, *, seed: int = 0) -> F
         held_out = f"{len(set(columns.compound[test]))} compounds"
     ids = columns.ids
     return Fold(split, index, n_folds, held_out, tuple(ids[~test]), tuple(ids[test]))
+
+
+def keep_back(fold: Fold, groups: pa.Table, *, seed: int = 0) -> Fold:
+    """The fold with a part of its training groups, stratified by compound, moved to ``calibration``.
+
+    A compound's only training group stays. ``groups``: as for ``make_fold``.
+    """
+    columns = _columns(groups)
+    train = np.flatnonzero(np.isin(columns.ids.astype(str), np.array(fold.train, dtype=str)))
+    names, counts = np.unique(columns.compound[train].astype(str), return_counts=True)
+    drawn = _stratified(columns.compound[train], CALIBRATION_SHARE, seed) == 0
+    back = drawn & ~np.isin(columns.compound[train].astype(str), names[counts == 1])
+    return replace(fold, train=tuple(columns.ids[train[~back]]), calibration=tuple(columns.ids[train[back]]))
 
 
 def _columns(groups: pa.Table) -> _Groups:

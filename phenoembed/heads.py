@@ -11,10 +11,9 @@ from torch import Tensor
 
 from phenoembed.batches import members_of
 from phenoembed.groups import Groups
-from phenoembed.methods import GroupClassifier, build_method
-from phenoembed.model import Classifier
+from phenoembed.methods import Attention, GroupClassifier, build_method
 from phenoembed_store import open as open_store
-from phenoembed_store.heads import Head
+from phenoembed_store.heads import ATTENTION, Head
 
 Features = NDArray[np.float32]  # (images, dim)
 
@@ -51,7 +50,8 @@ def fit_head(
     standard = torch.from_numpy((features - mean) / sd)
     head = build_method(method, n_classes, features.shape[1])
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    n_batches = max(1, -(-len(places) // settings.batch_groups))
+    # two groups a batch or more: batch normalisation cannot train on one row
+    n_batches = max(1, min(-(-len(places) // settings.batch_groups), len(places) // 2))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * n_batches)
     rng = np.random.default_rng(settings.seed)
     targets = torch.from_numpy(np.asarray(labels, dtype=np.int64))
@@ -59,23 +59,23 @@ def fit_head(
     for _ in range(settings.epochs):
         for chosen in np.array_split(rng.permutation(len(places)), n_batches):
             batch_rows = torch.from_numpy(np.concatenate([groups.rows[place] for place in places[chosen]]))
-            if len(batch_rows) < 2:
-                continue  # batch normalisation needs two images
             loss = head.loss(standard[batch_rows], members_of(groups, places[chosen]), targets[chosen])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    _absorb_standardisation(head.classifier, torch.from_numpy(mean), torch.from_numpy(sd))
+    _absorb_standardisation(head, torch.from_numpy(mean), torch.from_numpy(sd))
     return head.eval()
 
 
 @torch.no_grad()
-def _absorb_standardisation(classifier: Classifier, mean: Tensor, sd: Tensor) -> None:
-    first = classifier[1]
-    assert isinstance(first, torch.nn.Linear)
-    first.weight /= sd
-    first.bias.sub_(first.weight @ mean)
+def _absorb_standardisation(head: GroupClassifier, mean: Tensor, sd: Tensor) -> None:
+    """Let the layers that see features take raw ones. Means of standardised features are standardised means."""
+    layers = [head.classifier[1], *((head.v, head.u) if isinstance(head, Attention) else ())]
+    for layer in layers:
+        assert isinstance(layer, torch.nn.Linear)
+        layer.weight /= sd
+        layer.bias.sub_(layer.weight @ mean)
 
 
 def to_store_head(task: str, classes: tuple[str, ...], head: GroupClassifier, config: dict[str, Any]) -> Head:
@@ -95,11 +95,19 @@ def to_store_head(task: str, classes: tuple[str, ...], head: GroupClassifier, co
             last.bias,
         )
         w1, b1, w2, b2 = (layer.cpu().numpy().astype(np.float32) for layer in layers)
-    return Head(task, classes, w1, b1, w2, b2, config)
+    return Head(task, classes, w1, b1, w2, b2, config, _extra_arrays(head))
+
+
+def _extra_arrays(head: GroupClassifier) -> dict[str, NDArray[np.float32]]:
+    """What a method's posterior needs besides the classifier's matrices."""
+    if not isinstance(head, Attention):
+        return {}
+    layers = (head.v.weight, head.v.bias, head.u.weight, head.u.bias, head.w.weight[0])
+    return {name: layer.detach().cpu().numpy() for name, layer in zip(ATTENTION, layers, strict=True)}
 
 
 def save_own_head(store: Path, encoder: str, head: GroupClassifier, config: dict[str, Any]) -> str:
     """The encoder's own classifier is simply its first head."""
-    kept = {name: config[name] for name in ("method", "split", "fold", "test", "test_known_wells")}
-    stored = to_store_head("compound", tuple(config["classes"]), head, kept | {"encoder": encoder, "temperature": 1.0})
+    kept = {name: config[name] for name in ("method", "split", "fold", "temperature", "test", "test_known_wells")}
+    stored = to_store_head("compound", tuple(config["classes"]), head, kept | {"encoder": encoder})
     return open_store(store, create=True).save_head(stored)

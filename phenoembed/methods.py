@@ -35,6 +35,7 @@ class GroupClassifier(nn.Module):
 
     def __init__(self, n_classes: int, dim: int) -> None:
         super().__init__()
+        self.n_classes = n_classes
         self.classifier = Classifier(n_classes, dim)
 
     def forward(self, features: Tensor, members: Members) -> Tensor:
@@ -96,7 +97,7 @@ class Attention(GroupClassifier):
 
     def __init__(self, n_classes: int, dim: int) -> None:
         super().__init__(n_classes, dim)
-        self.v, self.u = (nn.Linear(dim, ATTENTION_DIM, bias=False) for _ in range(2))
+        self.v, self.u = (nn.Linear(dim, ATTENTION_DIM) for _ in range(2))
         self.w = nn.Linear(ATTENTION_DIM, 1, bias=False)
 
     def forward(self, features: Tensor, members: Members) -> Tensor:

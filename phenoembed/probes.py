@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from phenoembed.baselines import intensity_scores
 from phenoembed.batches import members_of
+from phenoembed.calibration import fit_temperature
 from phenoembed.encoders import load_fold
 from phenoembed.folds import TEST_NAMES, Fold
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import Features, fit_head, to_store_head
 from phenoembed.methods import GroupClassifier
-from phenoembed.metrics import binary_metrics, majority_share, multiclass_metrics, rank_of_label
+from phenoembed.metrics import binary_metrics, majority_share, multiclass_metrics, rank_of_label, softmax
 from phenoembed.outcomes import KNOWN_WELLS, Report, Tested
 from phenoembed.tasks import TASKS, Task, with_two_compounds
 from phenoembed_store import Store
@@ -52,6 +53,7 @@ class _Setting:
     classes: tuple[str, ...]
     train: np.ndarray  # places
     tests: dict[str, np.ndarray]  # name -> places
+    calibration: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))  # places
     notes: list[str] = field(default_factory=list)
 
     def numbers(self, places: np.ndarray) -> np.ndarray:
@@ -125,7 +127,10 @@ def _probe_fold(
     if setting is None:
         lacking = f"fewer than two classes of task {task.name} are in training and test groups"
         return [], [], [f"{fold.fold.split} fold {fold.fold.index}: {lacking}"]
-    head, _ = _fit(setting, features)
+    head, score = _fit(setting, features)
+    temperature = fit_temperature(score(setting.calibration), setting.numbers(setting.calibration))
+    if not len(setting.calibration):
+        setting.notes.append(f"{fold.fold.split} fold {fold.fold.index}: no groups were kept back to calibrate on")
     stored = store.save_head(
         to_store_head(
             task.name,
@@ -136,7 +141,7 @@ def _probe_fold(
                 "method": fold.config["method"],
                 "split": fold.fold.split,
                 "fold": fold.fold.index,
-                "temperature": 1.0,
+                "temperature": temperature,
                 "where": where,
             },
         )
@@ -144,8 +149,11 @@ def _probe_fold(
     tested, predictions = [], []
     for name, scorer in _scorers(store, setting, features, table, head, where):
         for test, places in setting.tests.items():
-            scores = scorer(places)
+            raw = scorer(places)
+            scores = raw / temperature if name == "encoder" else raw
             tested.append(_judge(setting, test, name, scores, places))
+            if name == "encoder":
+                tested[-1].figures["ece_uncalibrated"] = _judge(setting, test, name, raw, places).figures["ece"]
             predictions.append(
                 _prediction_rows(setting, test, name, scores, places, stored if name == "encoder" else None)
             )
@@ -172,7 +180,9 @@ def _settle(task: Task, fold: _Fold, groups: Groups) -> _Setting | None:
             )
         if len(learnable):
             tests[name] = learnable
-    return _Setting(task, fold, groups, labels, classes, train, tests, notes) if tests else None
+    back = [place for place in _labelled(groups.places(fold.fold.calibration), labels) if labels[place] in set(classes)]
+    calibration = np.array(back, dtype=int)
+    return _Setting(task, fold, groups, labels, classes, train, tests, calibration, notes) if tests else None
 
 
 def _labelled(places: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -194,6 +204,8 @@ def _fit(setting: _Setting, features: Features) -> tuple[GroupClassifier, Callab
 @torch.inference_mode()
 def head_scores(head: GroupClassifier, features: Features, groups: Groups, places: np.ndarray) -> NDArray[np.floating]:
     """(groups at ``places``, classes) scores of a fitted head on frozen features."""
+    if not len(places):
+        return np.zeros((0, head.n_classes))
     rows = np.concatenate([groups.rows[place] for place in places])
     scores: NDArray[np.floating] = head(torch.from_numpy(features[rows]), members_of(groups, places)).numpy()
     return scores
@@ -301,10 +313,3 @@ def _prediction_rows(
     return pa.table(
         {name: pa.array(rows[name], PREDICTIONS_SCHEMA.field(name).type) for name in PREDICTIONS_SCHEMA.names}
     )
-
-
-def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(groups, classes) scores -> probabilities, in double precision."""
-    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-    probability: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
-    return probability

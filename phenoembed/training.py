@@ -14,17 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from phenoembed.augment import Augmentation
 from phenoembed.batches import Batch, GroupBatches
 from phenoembed.cache import PixelCache, open_cache, sources_of
+from phenoembed.calibration import fit_temperature
 from phenoembed.encoders import save_encoder
-from phenoembed.folds import SPLITS, Fold, Split, count_folds, make_fold
+from phenoembed.folds import SPLITS, Fold, Split, count_folds, keep_back, make_fold
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import save_own_head
 from phenoembed.loop import run_loop
 from phenoembed.methods import GroupClassifier, build_method
-from phenoembed.metrics import multiclass_metrics
+from phenoembed.metrics import calibrated_metrics
 from phenoembed.model import EMBEDDING_DIM, Encoder, pick_device, to_network
 from phenoembed.progress import Progress, Stage, silent
 from phenoembed.screen import Screen
@@ -45,6 +47,7 @@ class Settings:
     learning_rate: float = 1e-4  # the paper, Section 5.1
     weight_decay: float = 1e-4  # the paper, Section 5.1
     seed: int = 0
+    calibrate: bool = True  # keep a part of the training groups back for the temperature; the paper does not
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def check(self) -> None:
@@ -138,10 +141,12 @@ def train(
         )
     encoder.eval()
     head.eval()
-    test = _evaluate(encoder, head, prepared, settings, prepared.fold.test if settings.split != "compound" else ())
-    known = _evaluate(encoder, head, prepared, settings, prepared.fold.known_wells)
+    temperature = fit_temperature(*_score(encoder, head, prepared, settings, prepared.fold.calibration))
+    tests = (prepared.fold.test if settings.split != "compound" else (), prepared.fold.known_wells)
+    test, known = (_judge(*_score(encoder, head, prepared, settings, ids), temperature) for ids in tests)
     config = _config(screen, settings, prepared, untrained=False) | {
         "untrained_encoder": untrained,
+        "temperature": temperature,
         "images_per_second": images_per_second,
         "test": test,
         "test_known_wells": known,
@@ -200,6 +205,8 @@ def find_trained(store: Path, screen: Screen, settings: Settings) -> str | None:
 def _prepare(screen: Screen, store: Path, settings: Settings, progress: Progress) -> _Prepared:
     groups = group_images(screen.table)
     fold = make_fold(groups.table, settings.split, settings.fold, seed=settings.seed)
+    if settings.calibrate:
+        fold = keep_back(fold, groups.table, seed=settings.seed)
     cache = open_cache(store / "cache", sources_of(screen), settings.size, progress=progress)
     usable = np.ones(screen.table.num_rows, dtype=bool)
     usable[list(cache.rejected)] = False
@@ -228,19 +235,26 @@ def _batches(
 
 
 @torch.inference_mode()
-def _evaluate(
+def _score(
     encoder: Encoder, head: GroupClassifier, prepared: _Prepared, settings: Settings, ids: tuple[str, ...]
-) -> dict[str, float] | None:
-    """Top-k accuracies of the network on the groups ``ids``; None where there are none."""
+) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
+    """The network's scores (groups, classes) of the groups ``ids`` whose compound is a class, and their labels."""
     batches = _batches(prepared, settings, ids)
     if not len(batches.places):
-        return None
+        return np.zeros((0, len(prepared.classes))), batches.labels
     device = pick_device()
     encoder.to(device)
     head.to(device)
     pixels = (prepared.mean, prepared.sd, prepared.cache.scale)
     scores = [group_scores(encoder, head, batch, *pixels).cpu().numpy() for batch in batches]
-    return multiclass_metrics(np.concatenate(scores), batches.labels) | {"n_test": len(batches.places)}
+    return np.concatenate(scores), batches.labels
+
+
+def _judge(scores: NDArray[np.floating], labels: NDArray[np.integer], temperature: float) -> dict[str, float] | None:
+    """Figures of these scores; None where there is no group."""
+    if not len(labels):
+        return None
+    return calibrated_metrics(scores, labels, temperature) | {"n_test": len(labels)}
 
 
 def group_scores(

@@ -12,7 +12,13 @@ from phenoembed_cli.plates import DEFAULT_PLATES, Plates, read_plates, reads_pla
 @reads_plates
 def train(
     plates: Plates = DEFAULT_PLATES,
-    method: Annotated[str, typer.Option(help="How a group's images are brought together: product.")] = "product",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="How a group's images are brought together: product (the paper's), baseline, attention, "
+            "embedding-mean, instance-lse or balanced (ours)."
+        ),
+    ] = "product",
     split: Annotated[str, typer.Option(help="What is held out: replicate, field or compound.")] = "replicate",
     fold: Annotated[str, typer.Option(help="Which fold: a number from 0, or all.")] = "0",
     epochs: Annotated[int, typer.Option(help="Passes over the training groups; 350 in the paper.")] = 350,
@@ -20,6 +26,9 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Groups a batch; 24 in the paper.")] = 24,
     learning_rate: Annotated[float, typer.Option(help="Initial learning rate; 1e-4 in the paper.")] = 1e-4,
     seed: Annotated[int, typer.Option(help="Of weights, folds, batches and augmentations.")] = 0,
+    calibrate: Annotated[
+        bool, typer.Option(help="Keep a twelfth of the training groups back to fit a temperature on.")
+    ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     reading: Any = None,
     store: Store = DEFAULT_STORE,
@@ -37,6 +46,7 @@ def train(
         batch_groups=batch_size,
         learning_rate=learning_rate,
         seed=seed,
+        calibrate=calibrate,
     )
     trained = train_folds(
         screen, store, settings, fold, resume=resume, stage=lambda name: progress_bar(name, unit=_UNITS[name])

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phenoembed.folds import SPLITS, Fold, Split, count_folds, make_fold
+from phenoembed.folds import SPLITS, Fold, Split, count_folds, keep_back, make_fold
 from phenoembed.groups import group_images
 from tests.phenoembed.screens import image, layout, table_of
 
@@ -153,10 +153,35 @@ def test_a_rare_compound_is_no_obstacle() -> None:
 
 
 @pytest.mark.parametrize("split", SPLITS)
+def test_a_twelfth_of_the_training_groups_is_kept_back(split: Split) -> None:
+    """One in twelve of each compound's training groups; the tests stay as they are, and nothing is lost."""
+    groups = groups_of(layout(compounds=14, fields=12, moa=2))
+    compound = column(groups, "compound")
+    whole = make_fold(groups, split, 1)
+    fold = keep_back(whole, groups, seed=3)
+    assert set(fold.train) | set(fold.calibration) == set(whole.train)
+    assert (fold.test, fold.known_wells) == (whole.test, whole.known_wells)
+    before, back = (Counter(compound[key] for key in part) for part in (whole.train, fold.calibration))
+    assert all(abs(back[name] - before[name] / 12) < 1 for name in before)
+    assert keep_back(whole, groups, seed=3) == fold != keep_back(whole, groups, seed=4)
+
+
+def test_the_only_training_group_of_a_compound_is_not_kept_back() -> None:
+    """Whatever the seed: without it the compound were no class."""
+    groups = groups_of(layout(compounds=30, replicates=2, fields=1))
+    whole = make_fold(groups, "replicate", 0)
+    counts = Counter(column(groups, "compound")[key] for key in whole.train)
+    for seed in range(5):
+        back = [column(groups, "compound")[key] for key in keep_back(whole, groups, seed=seed).calibration]
+        assert all(counts[name] > 1 for name in back)
+
+
+@pytest.mark.parametrize("split", SPLITS)
 def test_a_fold_comes_back_from_json(split: Split, tmp_path: Path) -> None:
     """Saved and loaded, a fold is equal, names of any letters included."""
     rows = [row | {"compound": row["compound"].replace("c", 'µ"/')} for row in layout()]
-    fold = make_fold(groups_of(rows), split, 0)
+    groups = groups_of(rows)
+    fold = keep_back(make_fold(groups, split, 0), groups)
     fold.save(tmp_path / "fold.json")
     assert Fold.load(tmp_path / "fold.json") == fold
 

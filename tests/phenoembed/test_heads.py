@@ -1,16 +1,22 @@
 """Heads fitted on frozen features, and the plain matrices that the store keeps of them."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from phenoembed.baselines import intensity_scores
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import FitSettings, fit_head, to_store_head
-from phenoembed.probes import head_scores, softmax
+from phenoembed.methods import METHODS
+from phenoembed.metrics import softmax
+from phenoembed.probes import head_scores
 from phenoembed.tasks import TASKS, with_two_compounds
 from sklearn.linear_model import LogisticRegression
 from tests.phenoembed.screens import image, layout, table_of
 
+from phenoembed_store import open as open_store
 from phenoembed_store.posterior import group_posteriors
 
 DIM = 12
@@ -40,11 +46,12 @@ def features_of(groups: Groups, spread: float) -> np.ndarray:
     return (100 + 30 * features).astype(np.float32)
 
 
-def test_a_head_learns_what_is_there(groups: Groups) -> None:
-    """Compounds far apart are told apart; features of any scale will do."""
+@pytest.mark.parametrize("method", METHODS)
+def test_a_head_learns_what_is_there(groups: Groups, method: str) -> None:
+    """With every method compounds far apart are told apart; features of any scale will do."""
     places, labels, names = labels_of(groups)
     features = features_of(groups, 2.0)
-    head = fit_head(features, groups, places, labels, len(names), settings=QUICK)
+    head = fit_head(features, groups, places, labels, len(names), method, QUICK)
     assert not head.training
     assert (head_scores(head, features, groups, places).argmax(1) == labels).mean() > 0.9
 
@@ -63,7 +70,7 @@ def test_the_same_seed_fits_the_same_head(groups: Groups) -> None:
 
 
 def test_groups_of_one_image_and_a_single_group_left_over_can_be_fitted() -> None:
-    """Batch normalisation needs two images; a batch that has one is passed over."""
+    """Batch normalisation needs two rows; no batch has one."""
     groups = group_images(
         table_of([image(compound=c, field=f) for c in "ab" for f in range(1, 14)] + [image(compound="b", field=99)])
     )
@@ -74,16 +81,21 @@ def test_groups_of_one_image_and_a_single_group_left_over_can_be_fitted() -> Non
         assert np.isfinite(head_scores(head, features, groups, places)).all()
 
 
-def test_the_stores_matrices_say_what_the_head_says(groups: Groups) -> None:
-    """Batch normalisation and standardisation folded into two matrices: the same posterior of every ragged group."""
+@pytest.mark.parametrize("method", METHODS)
+def test_the_stores_matrices_say_what_the_head_says(groups: Groups, method: str, tmp_path: Path) -> None:
+    """Of every method: saved as plain arrays and read again, the same posterior of every ragged group, some of them
+    with several images of one configuration."""
     places, labels, names = labels_of(groups)
     features = features_of(groups, 1.0)
-    head = fit_head(features, groups, places, labels, len(names), settings=QUICK)
-    stored = to_store_head("compound", tuple(names), head, {"method": "product"})
+    head = fit_head(features, groups, places, labels, len(names), method, QUICK)
+    store = open_store(tmp_path, create=True)
+    stored = store.head(store.save_head(to_store_head("compound", tuple(names), head, {"method": method})))
+    doubled = replace(groups, configurations=tuple(found // 2 for found in groups.configurations))
     rows = np.concatenate([groups.rows[place] for place in places])
     unit = np.repeat(np.arange(len(places)), [len(groups.rows[place]) for place in places])
-    found = group_posteriors(stored, features[rows], unit, np.concatenate([groups.configurations[p] for p in places]))
-    np.testing.assert_allclose(found, softmax(head_scores(head, features, groups, places)), atol=1e-5)
+    configuration = np.concatenate([doubled.configurations[place] for place in places])
+    found = group_posteriors(stored, features[rows], unit, configuration)
+    np.testing.assert_allclose(found, softmax(head_scores(head, features, doubled, places)), atol=1e-5)
 
 
 def test_the_intensity_baseline_multiplies_per_image_logistic_regressions(groups: Groups) -> None:

@@ -176,12 +176,18 @@ def twin(head: GroupClassifier, features: Tensor, configuration: list[int]) -> l
             means.append([sum(column) / len(own) for column in columns(own)])
         return [sum(column) for column in columns(means)]
     if isinstance(head, Attention):
-        v, u, w = (layer.weight.double().tolist() for layer in (head.v, head.u, head.w))
+        w = head.w.weight[0].tolist()
         energy = []
         for image in features.double().tolist():
-            dots = [[sum(a * b for a, b in zip(row, image, strict=True)) for row in matrix] for matrix in (v, u)]
+            dots = [
+                [
+                    bias + sum(a * b for a, b in zip(row, image, strict=True))
+                    for row, bias in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)
+                ]
+                for layer in (head.v, head.u)
+            ]
             gated = [math.tanh(a) / (1 + math.exp(-b)) for a, b in zip(*dots, strict=True)]
-            energy.append(sum(a * b for a, b in zip(w[0], gated, strict=True)))
+            energy.append(sum(a * b for a, b in zip(w, gated, strict=True)))
         weights = torch.tensor([math.exp(e) / sum(map(math.exp, energy)) for e in energy])
         return g((weights[:, None] * features).sum(0, keepdim=True))[0]
     assert isinstance(head, EmbeddingMean)

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from phenoembed.metrics import (
     binary_metrics,
+    expected_calibration_error,
     majority_share,
     mean_and_sd,
     multiclass_metrics,
+    per_class_metrics,
     rank_of_label,
+    softmax,
     top_k_accuracy,
 )
 
@@ -35,18 +38,54 @@ def test_a_constant_score_is_never_right() -> None:
 
 
 def test_multiclass_figures() -> None:
-    """top-k only where there are more classes than k; macro F1 by hand."""
+    """top-k only where there are more classes than k; macro figures by hand."""
     scores = np.eye(3)[[0, 1, 2, 1]]
     figures = multiclass_metrics(scores, np.array([0, 1, 2, 2]))
     assert figures["top1"] == 0.75
-    assert set(figures) == {"top1", "f1_macro"}
+    assert set(figures) == {"top1", "precision_macro", "recall_macro", "f1_macro", "ece"}
     assert figures["f1_macro"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
     assert set(multiclass_metrics(np.random.default_rng(0).random((4, 12)), np.arange(4))) == {
         "top1",
         "top5",
         "top10",
+        "precision_macro",
+        "recall_macro",
         "f1_macro",
+        "ece",
     }
+    assert figures["precision_macro"] == pytest.approx((1 + 1 / 2 + 1) / 3)
+    assert figures["recall_macro"] == pytest.approx((1 + 1 + 1 / 2) / 3)
+
+
+def test_figures_of_each_class() -> None:
+    """Appendix A in counts; a class that is never named has precision 0."""
+    scores = np.eye(4)[[0, 0, 1, 1, 1]]
+    found = per_class_metrics(scores, np.array([0, 1, 1, 1, 2]))
+    assert found["precision"].tolist() == pytest.approx([1 / 2, 2 / 3, 0, 0])
+    assert found["recall"].tolist() == pytest.approx([1, 2 / 3, 0, 0])
+    assert found["f1"].tolist() == pytest.approx([2 / 3, 2 / 3, 0, 0])
+    assert found["support"].tolist() == [1, 3, 1, 0]
+
+
+@given(arrays(float, (30, 4), elements=st.floats(-5, 5)), arrays(int, 30, elements=st.integers(0, 3)))
+def test_calibration_error_is_a_weighted_mean_of_gaps(scores: np.ndarray, labels: np.ndarray) -> None:
+    """Bin by bin in plain Python: |accuracy - confidence| of fifteen bins, weighted by their size."""
+    bins: dict[int, list[tuple[bool, float]]] = {}
+    for row, label in zip(softmax(scores).tolist(), labels, strict=True):
+        best = max(range(4), key=row.__getitem__)
+        bins.setdefault(min(int(row[best] * 15), 14), []).append((best == label, row[best]))
+    expected = sum(
+        len(found) / 30 * abs(sum(hit for hit, _ in found) / len(found) - sum(p for _, p in found) / len(found))
+        for found in bins.values()
+    )
+    assert expected_calibration_error(softmax(scores), labels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_model_that_is_as_sure_as_it_is_right_has_no_calibration_error() -> None:
+    """Seven of ten right at 0.7; and always wrong at 1 is the worst there is."""
+    probability = np.tile([0.7, 0.3], (10, 1))
+    assert expected_calibration_error(probability, np.array([0] * 7 + [1] * 3)) == pytest.approx(0)
+    assert expected_calibration_error(np.tile([1.0, 0.0], (4, 1)), np.ones(4, int)) == 1
 
 
 def test_binary_figures() -> None:
@@ -55,6 +94,8 @@ def test_binary_figures() -> None:
     figures = binary_metrics(positive, labels)
     assert figures["top1"] == pytest.approx(3 / 5)
     assert figures["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert (figures["precision"], figures["recall"]) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert figures["false_positive_rate"] == 1 / 2
     pairs = [p > q for p in positive[labels == 1] for q in positive[labels == 0]]
     assert figures["roc_auc"] == pytest.approx(sum(pairs) / len(pairs))
 
