@@ -46,7 +46,9 @@ def fit_head(
     settings = settings or FitSettings()
     torch.manual_seed(settings.seed)
     rows = np.concatenate([groups.rows[place] for place in places])
-    mean, sd = features[rows].mean(axis=0), features[rows].std(axis=0) + np.float32(1e-6)
+    mean, sd = features[rows].mean(axis=0), features[rows].std(axis=0)
+    # a feature that hardly varies in training says nothing; divided by its sd, it would drown the others elsewhere
+    sd = np.maximum(sd, 0.01 * np.sqrt((sd**2).mean()) + np.float32(1e-6))
     standard = torch.from_numpy((features - mean) / sd)
     head = build_method(method, n_classes, features.shape[1])
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)

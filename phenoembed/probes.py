@@ -4,7 +4,7 @@ Features come from the store with one query a fold; no image is opened. Beside t
 same folds: an untrained encoder, and logistic regression on eight intensity statistics.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from phenoembed.baselines import intensity_scores
 from phenoembed.batches import members_of
 from phenoembed.calibration import fit_temperature
-from phenoembed.encoders import load_fold
-from phenoembed.folds import TEST_NAMES, Fold
+from phenoembed.families import TrainedFold, family, foreign_folds
+from phenoembed.folds import TEST_NAMES
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import Features, fit_head, to_store_head
 from phenoembed.methods import GroupClassifier
 from phenoembed.metrics import binary_metrics, majority_share, multiclass_metrics, rank_of_label, softmax
 from phenoembed.outcomes import KNOWN_WELLS, Report, Tested
-from phenoembed.tasks import TASKS, Task, with_two_compounds
+from phenoembed.tasks import JUMP_SCREEN, TASKS, Task, with_two_compounds
 from phenoembed_store import Store
-from phenoembed_store.errors import NotInStore, TrainingError
+from phenoembed_store.errors import TrainingError
 from phenoembed_store.schema import IMAGE_KEY, INTENSITY_STATISTICS, PREDICTIONS_SCHEMA
 
 N_TOP = 5  # classes kept with each prediction
@@ -33,21 +33,12 @@ N_TOP = 5  # classes kept with each prediction
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class _Fold:
-    """One encoder of the family and the fold it was trained on."""
-
-    encoder: str
-    config: Mapping[str, Any]
-    fold: Fold
-
-
 @dataclass
 class _Setting:
     """Everything one fold's tests share."""
 
     task: Task
-    fold: _Fold
+    fold: TrainedFold
     groups: Groups
     labels: np.ndarray  # (groups,) class names, None outside the task
     classes: tuple[str, ...]
@@ -72,12 +63,17 @@ def probe(
 ) -> Report:
     """Probe the family of ``encoder`` (the last trained): every fold and split trained with the same settings.
 
-    ``where`` restricts the images. Heads and out-of-fold predictions go into the store. Raises NotInStore where
-    nothing is trained or indexed, TrainingError where the task has too few classes.
+    ``where`` restricts the images. Task ``jump`` instead takes one frozen encoder to a screen that it never saw (the
+    one that ``where`` names, ``JUMP-Target`` otherwise), every fold of it. Heads and out-of-fold predictions go into
+    the store. Raises NotInStore where nothing is trained or indexed, TrainingError where the task has too few classes.
     """
     if task not in TASKS:
         raise TrainingError(f"task {task!r} is not one of {', '.join(TASKS)}")
-    folds, notes = _family(store, encoder)
+    if task == "jump":
+        where = where or JUMP_SCREEN
+        folds, notes = foreign_folds(store, encoder, where)
+    else:
+        folds, notes = family(store, encoder)
     tested: list[Tested] = []
     predictions: list[pa.Table] = []
     for i, fold in enumerate(folds):
@@ -95,32 +91,8 @@ def probe(
     return Report(task, where, simulated, tuple(tested), tuple(dict.fromkeys(notes)))
 
 
-def _family(store: Store, encoder: str | None) -> tuple[list[_Fold], list[str]]:
-    chosen = store.resolve_encoder(encoder) if encoder else store.default_encoder()
-    known = {info.id: info.config for info in store.encoders()}
-    if "family" not in known.get(chosen, {}):
-        raise NotInStore(f"encoder {chosen} was not trained here, so it has no folds to probe")
-    if known[chosen]["untrained"]:
-        raise NotInStore(f"encoder {chosen} is untrained: probe the encoder trained from it")
-    latest: dict[tuple[str, int], str] = {}
-    for name, config in sorted(known.items(), key=lambda pair: str(pair[1].get("trained_at", ""))):
-        if config.get("family") == known[chosen]["family"] and not config["untrained"]:
-            latest[config["split"], config["fold"]] = name
-    folds, notes = [], []
-    for (split, number), name in sorted(latest.items()):
-        if store.known_images(name).num_rows:
-            folds.append(_Fold(name, known[name], load_fold(store.path, name)))
-        else:
-            notes.append(
-                f"{split} fold {number}: encoder {name} has no images yet: phenoembed index PLATES --encoder {name}"
-            )
-    if not folds:
-        raise NotInStore("; ".join(notes))
-    return folds, notes
-
-
 def _probe_fold(
-    store: Store, task: Task, fold: _Fold, where: str | None
+    store: Store, task: Task, fold: TrainedFold, where: str | None
 ) -> tuple[list[Tested], list[pa.Table], list[str]]:
     table, features = store.vectors(where, encoder=fold.encoder)
     setting = _settle(task, fold, group_images(table))
@@ -162,7 +134,7 @@ def _probe_fold(
     return tested, predictions, setting.notes
 
 
-def _settle(task: Task, fold: _Fold, groups: Groups) -> _Setting | None:
+def _settle(task: Task, fold: TrainedFold, groups: Groups) -> _Setting | None:
     labels = task.labels(groups)
     if task.name == "moa" and fold.fold.split == "compound":
         labels = with_two_compounds(labels, groups.compounds)

@@ -1,4 +1,4 @@
-"""What a probe asks of a group: its compound, its mechanism of action, or whether it was treated at all."""
+"""What a probe asks of a group: its compound, its mechanism, whether it was treated, its compound on another screen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,10 +43,19 @@ def _treatment(groups: Groups) -> np.ndarray:
     return labels
 
 
+def _jump(groups: Groups) -> np.ndarray:
+    return np.array([str(name) for name in groups.compounds], dtype=object)
+
+
+JUMP_SCREEN = "screen = 'JUMP-Target'"
+"""The images of the jump task, unless others are asked for."""
+
 TASKS: dict[str, Task] = {
     "compound": Task("compound", _compound),
     "moa": Task("moa", _moa),
     "treatment": Task("treatment", _treatment, binary_positive="treated"),
+    # compounds of a screen that the encoder never saw; DMSO is one of them (the paper, Section 5.7)
+    "jump": Task("jump", _jump),
 }
 
 

@@ -21,6 +21,7 @@ COMMANDS = (
     "train",
     "index",
     "probe",
+    "evaluate",
     "search",
     "query",
     "annotate",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def probe(
-    task: Annotated[str, typer.Option(help="compound, moa or treatment.")],
+    task: Annotated[str, typer.Option(help="compound, moa, treatment or jump (a screen the encoder never saw).")],
     split: Annotated[
         str, typer.Option(help="The split that --json prints: replicate, field or compound.")
     ] = "replicate",

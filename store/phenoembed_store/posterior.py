@@ -35,14 +35,22 @@ def group_posteriors(
 ) -> Doubles:
     """Q(y | X) of the groups 0..n-1 that ``group`` deals the images into: softmax(scores / temperature), (n, classes).
 
-    The scores are those of the head's method, one of METHODS; ``weight`` (default 1) is for ``balanced`` alone.
-    Raises StoreError for a method that is not known.
+    The scores are those of ``group_scores``.
+    """
+    return softmax(group_scores(head, embeddings, group, configuration, weight) / head.temperature)
+
+
+def group_scores(
+    head: Head, embeddings: Floats, group: Integers, configuration: Integers, weight: Doubles | None = None
+) -> Doubles:
+    """Scores of the groups 0..n-1 by the head's method, one of METHODS, before any temperature: (n, classes).
+
+    ``weight`` (default 1) is for ``balanced`` alone. Raises StoreError for a method that is not known.
     """
     if head.method not in METHODS:
         raise StoreError(f"no posterior is known for the method '{head.method}'; there are: {', '.join(METHODS)}")
     weight = np.ones(len(group)) if weight is None else weight
-    scores = METHODS[head.method](head, Members(embeddings, group, configuration, weight))
-    return softmax(scores / head.temperature)
+    return METHODS[head.method](head, Members(embeddings, group, configuration, weight))
 
 
 def softmax(logits: Doubles) -> Doubles:
@@ -102,7 +110,7 @@ def _attention(head: Head, members: Members) -> Doubles:
         vectors = members.embeddings[units.rows[units.starts[first] : units.starts[last]]]
         starts = units.starts[first:last] - units.starts[first]
         counts = units.counts()[first:last]
-        gate = 1 / (1 + np.exp(-(vectors @ u.T + u_bias).astype(np.float64)))
+        gate = 0.5 + 0.5 * np.tanh((vectors @ u.T + u_bias).astype(np.float64) / 2)  # a sigmoid that cannot overflow
         scores = (np.tanh(vectors @ v.T + v_bias) * gate) @ w.astype(np.float64)
         raised = np.exp(scores - np.repeat(np.maximum.reduceat(scores, starts), counts))
         sums = np.add.reduceat(raised[:, None] * vectors, starts, axis=0)

@@ -131,6 +131,18 @@ def test_probe_prints_a_table_or_the_pinned_document(trial: Trial, tmp_path: Pat
     assert "compound split: not trained" in done.stderr
 
 
+def test_evaluate_prints_the_papers_figures_beside_ours(trial: Trial, tmp_path: Path) -> None:
+    """A table or a document, a figure where asked for; every method has its rows, trained or not."""
+    figure = tmp_path / "figure.png"
+    found = document("evaluate", "methods", "--store", trial.path, "--figure", figure)
+    assert (found["experiment"], found["data"][:9]) == ("methods", "simulated")
+    assert figure.read_bytes()[:4] == b"\x89PNG"
+    done = run("evaluate", "methods", "--store", trial.path)
+    assert done.returncode == 0, done.stderr
+    for word in ("instance-lse", "not trained", "new replicate", "simulated data", "49.98 ± 0.96"):
+        assert word in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -139,6 +151,8 @@ def test_probe_prints_a_table_or_the_pinned_document(trial: Trial, tmp_path: Pat
         (("train", "{plates}", "--fold", "7", "--epochs", "1"), 1, "fold 7 of the replicate split does not exist"),
         (("index", "{plates}"), 1, "no store at"),
         (("probe", "--task", "compound"), 1, "no store at"),
+        (("evaluate", "methods"), 1, "no store at"),
+        (("evaluate", "methods", "--figure", "f.doc"), 2, "'f.doc' ends in none of .png, .pdf, .svg"),
         (("simulate", "{plates}", "--size", "8"), 1, "size is 8"),
         (("trian",), 2, "trian"),
     ],
@@ -146,7 +160,7 @@ def test_probe_prints_a_table_or_the_pinned_document(trial: Trial, tmp_path: Pat
 def test_an_error_is_one_line(plates: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
     """It names what is wrong; exit code 1, or 2 where the command was used wrongly; standard output stays empty."""
     typed = [one.format(plates=plates) for one in arguments]
-    if typed[0] in ("train", "index", "probe"):
+    if typed[0] in ("train", "index", "probe", "evaluate"):
         typed += ["--store", str(tmp_path / "store")]
     found = error_of(*typed)
     assert found[0] == code

@@ -170,7 +170,7 @@ def test_where_restricts_the_images(store: Store) -> None:
 @pytest.mark.parametrize(
     ("task", "where", "said"),
     [
-        ("cell line", None, "task 'cell line' is not one of compound, moa, treatment"),
+        ("cell line", None, "task 'cell line' is not one of compound, moa, treatment, jump"),
         ("treatment", "role = 'treated'", "task treatment"),
     ],
 )

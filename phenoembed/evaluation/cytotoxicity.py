@@ -1,0 +1,155 @@
+"""Table 2 and Fig. 7: are compounds that kill recognised more easily? Nothing is trained again."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phenoembed.evaluation.doses import ALL, by_dose
+from phenoembed.evaluation.held_out import Cell, HeldOut, Trials, annotation
+from phenoembed.evaluation.outcome import Outcome, Table, data_of, percent
+from phenoembed.evaluation.paper import TABLE_2, TABLE_2_DOSES
+from phenoembed.evaluation.tally import PAPER_NAMES, TOP_NAMES, TOPS, Tally
+from phenoembed.metrics import multiclass_metrics, per_class_metrics
+from phenoembed.progress import Progress
+from phenoembed_store.errors import TrainingError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+YES, NO = {"true", "yes", "1", "1.0", "cytotoxic"}, {"false", "no", "0", "0.0", "non-cytotoxic"}
+N_MECHANISMS = 4  # of Fig. 7b
+
+
+def compare_cytotoxicity(trials: Trials, progress: Progress) -> Outcome:
+    """Restrict the classes to the (non-)cytotoxic compounds by giving the others probability 0 (Section 5.3).
+
+    Needs the annotation ``cytotoxic``; Fig. 7 needs ``viability_lfc`` too. Doses are those of the baseline, as in the
+    paper, where it is trained.
+    """
+    tally = Tally()
+    of_doses = "baseline" if "baseline" in trials.methods else trials.best_method()
+    pooled: dict[Cell, list[HeldOut]] = defaultdict(list)
+    counts = {True: 0, False: 0}
+    for held in trials.held_out(progress):
+        flags = cytotoxic(held)
+        counts = {flag: int((flags == flag).sum()) for flag in (True, False)}
+        for dose, part in by_dose(held) if held.method == of_doses else [(ALL, held)]:
+            for flag in (True, False):
+                figures = _restricted(part, flags == flag)
+                if figures:
+                    tally.add(held.cell, (dose, flag), held.fold, figures)
+        if held.method == trials.best_method():
+            pooled[held.cell].append(held)
+    table = Table(
+        f"Top-k accuracy on {counts[True]} cytotoxic and {counts[False]} other compounds",
+        ("method", "split", "test groups", "µM", "compounds", *TOP_NAMES, "folds", *PAPER_NAMES),
+        tuple(_rows(trials, tally)),
+    )
+    points = {cell: _points(found) for cell, found in pooled.items()}
+    notes = trials.notes
+    if not any(row["viability_lfc"] is not None for found in points.values() for row in found):
+        notes += ("no column 'viability_lfc' (log2 fold change of viability): Fig. 7 is not drawn",)
+    document = {"cytotoxicity": [{**row, "variant": _variant(row["variant"])} for row in tally.document()]}
+    return Outcome(
+        "cytotoxicity",
+        data_of(trials.screens),
+        (table,),
+        {**document, "compounds": [{"split": c[1], "test": c[2], "f1": found} for c, found in points.items()]},
+        lambda figure: _draw(figure, points),
+        notes,
+    )
+
+
+def cytotoxic(held: HeldOut) -> NDArray[np.object_]:
+    """(classes,) True, False, or None where a compound has no annotation. Raises TrainingError on other words."""
+    values = annotation(held, "cytotoxic", "true or false")
+    return np.array([_flag(values.get(name)) for name in held.head.classes], dtype=object)
+
+
+def _flag(value: Any) -> bool | None:
+    if value is None:
+        return None
+    text = str(value).strip().lower()
+    if text not in YES | NO:
+        raise TrainingError(f"cytotoxic is {value!r}; true or false is expected")
+    return text in YES
+
+
+def _restricted(held: HeldOut, classes: NDArray[np.bool_]) -> dict[str, float] | None:
+    """Figures of the groups of these classes, every other class having probability 0; None without a group."""
+    mine = classes[held.labels]
+    if not mine.any():
+        return None
+    scores = held.scores()[mine][:, classes]
+    number = np.cumsum(classes) - 1
+    return multiclass_metrics(scores, number[held.labels[mine]]) | {"n_test": int(mine.sum())}
+
+
+def _rows(trials: Trials, tally: Tally) -> Iterator[tuple[Any, ...]]:
+    for method in trials.methods:
+        for cell, _ in trials.cells(method):
+            variants = [variant for found, variant in tally.figures if found == cell]
+            doses = sorted({dose for dose, _ in variants if dose != ALL})
+            for dose, flag in ((dose, flag) for dose in (ALL, *doses) for flag in (True, False)):
+                if (dose, flag) in variants:
+                    folds = tally.folds(cell, (dose, flag))
+                    figures = (*(percent(folds, name) for name in TOPS), len(folds))
+                    named = (dose if dose == ALL else f"{dose:g}", "cytotoxic" if flag else "non-cytotoxic")
+                    yield (method, *cell[1:], *named, *figures, *_paper(cell, dose, flag))
+
+
+def _paper(cell: Cell, dose: Any, flag: bool) -> tuple[str, str, str]:
+    """The paper gives single concentrations of the baseline only."""
+    nothing = ("", "", "")
+    if cell[1] != "field":
+        return nothing
+    if dose == ALL:
+        return TABLE_2.get((cell[0], flag), nothing)
+    return TABLE_2_DOSES.get((dose, flag), nothing) if cell[0] == "baseline" else nothing
+
+
+def _variant(variant: Any) -> dict[str, Any]:
+    return {"concentration_um": variant[0], "cytotoxic": variant[1]}
+
+
+def _points(found: list[HeldOut]) -> list[dict[str, Any]]:
+    """F1 of every compound over the folds together, beside its viability and mechanism."""
+    scores = np.concatenate([held.scores() for held in found])
+    figures = per_class_metrics(scores, np.concatenate([held.labels for held in found]))
+    names = found[0].images.column_names
+    viability = annotation(found[0], "viability_lfc", "") if "viability_lfc" in names else {}
+    moa = annotation(found[0], "moa", "") if "moa" in names else {}
+    return [
+        {
+            "compound": name,
+            "f1": float(figures["f1"][i]),
+            "viability_lfc": float(viability[name]) if name in viability else None,
+            "moa": moa.get(name),
+        }
+        for i, name in enumerate(found[0].head.classes)
+        if figures["support"][i]
+    ]
+
+
+def _draw(figure: "Figure", points: dict[Cell, list[dict[str, Any]]]) -> None:
+    """Fig. 7: F1 against the log2 fold change of viability, (a) all compounds, (b) the commonest mechanisms."""
+    cell = next((c for c in points if c[2] == "new replicate"), next(iter(points)))
+    found = [row for row in points[cell] if row["viability_lfc"] is not None]
+    left, right = figure.subplots(1, 2, sharey=True, sharex=True)
+    left.scatter([row["viability_lfc"] for row in found], [row["f1"] for row in found], s=14, alpha=0.6)
+    left.set(ylabel="F1", xlabel="log2 fold change of viability", title=f"(a) {cell[0]}, {cell[1]} split, {cell[2]}")
+    by_moa: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in found:
+        if row["moa"]:
+            by_moa[row["moa"]].append(row)
+    for moa in sorted(by_moa, key=lambda name: -len(by_moa[name]))[:N_MECHANISMS]:
+        rows = by_moa[moa]
+        right.scatter([row["viability_lfc"] for row in rows], [row["f1"] for row in rows], s=18, label=moa)
+    right.set(xlabel="log2 fold change of viability", title="(b) by mechanism", ylim=(-0.02, 1.02))
+    if by_moa:
+        right.legend(fontsize=7)
+    if not found:
+        left.text(0.5, 0.5, "no compound has a viability_lfc", ha="center", transform=left.transAxes)

@@ -1,0 +1,83 @@
+"""The bottom of Table 1: how well does one concentration, at all times, do beside all of them?"""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phenoembed.evaluation.held_out import Cell, HeldOut, Trials
+from phenoembed.evaluation.outcome import Outcome, Table, data_of
+from phenoembed.evaluation.paper import TABLE_1_DOSES
+from phenoembed.evaluation.tally import PAPER_NAMES, TOP_NAMES, TOPS, Tally
+from phenoembed.metrics import multiclass_metrics
+from phenoembed.progress import Progress
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ALL = "all"
+
+
+def compare_doses(trials: Trials, progress: Progress) -> Outcome:
+    """Posteriors of sub-groups: the images of one concentration alone, from the same embeddings."""
+    tally = Tally()
+    doses: set[float] = set()
+    for held in trials.held_out(progress):
+        for dose, part in by_dose(held):
+            figures = multiclass_metrics(part.scores(), part.labels) | {"n_test": len(part.labels)}
+            tally.add(held.cell, dose, held.fold, figures)
+            doses |= {dose} - {ALL}
+    rows = []
+    for method in trials.methods:
+        for cell, trained in trials.cells(method):
+            for dose in (*sorted(doses), ALL) if trained else ():
+                ours = (tally.cell(cell, dose, name) for name in TOPS)
+                rows.append(
+                    (method, *cell[1:], _spoken(dose), *ours, len(tally.folds(cell, dose)), *_paper(cell, dose))
+                )
+    table = Table(
+        "Top-k accuracy from one concentration, all times",
+        ("method", "split", "test groups", "µM", *TOP_NAMES, "folds", *PAPER_NAMES),
+        tuple(rows),
+    )
+    return Outcome(
+        "doses",
+        data_of(trials.screens),
+        (table,),
+        {"doses": tally.document()},
+        lambda figure: _draw(figure, tally, sorted(doses)),
+        trials.notes,
+    )
+
+
+def by_dose(held: HeldOut) -> list[tuple[Any, HeldOut]]:
+    """The groups with the images of one concentration each, and with all of them."""
+    concentration = held.column("concentration_um")
+    parts: list[tuple[Any, HeldOut]] = [(ALL, held)]
+    return parts + [(float(dose), held.chosen(concentration == dose)) for dose in np.unique(concentration)]
+
+
+def _spoken(dose: Any) -> str:
+    return dose if dose == ALL else f"{dose:g}"
+
+
+def _paper(cell: Cell, dose: Any) -> tuple[str, str, str]:
+    """The paper gives one concentration of the baseline."""
+    return TABLE_1_DOSES.get(dose, ("", "", "")) if cell[:2] == ("baseline", "field") else ("", "", "")
+
+
+def _draw(figure: "Figure", tally: Tally, doses: list[float]) -> None:
+    """Top-1 accuracy by concentration, a line a method, all doses together on the right; a panel a test."""
+    cells: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell, variant in tally.figures:
+        if variant == ALL:
+            cells[cell[1:]].append(cell)
+    axes = figure.subplots(1, len(cells), squeeze=False, sharey=True)[0]
+    labels = [f"{dose:g} µM" for dose in doses] + [ALL]
+    for axis, ((split, test), shown) in zip(axes, cells.items(), strict=True):
+        for cell in shown:
+            means = [100 * np.mean([f["top1"] for f in tally.folds(cell, dose)]) for dose in (*doses, ALL)]
+            axis.plot(labels, means, marker="o", label=cell[0])
+        axis.set(title=f"{split} split, {test}", ylim=(0, None))
+    axes[0].set_ylabel("top-1 accuracy [%]")
+    axes[0].legend(fontsize=8)

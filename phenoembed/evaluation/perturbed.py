@@ -1,0 +1,131 @@
+"""Table 4: how much do blur and noise cost? The images of the tested groups are encoded again, perturbed.
+
+As in the paper, pixels are perturbed after standardisation (their sd is about 1), and nothing is trained again.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from phenoembed.embedding import BATCH_IMAGES
+from phenoembed.encoders import load_encoder
+from phenoembed.evaluation.held_out import Cell, HeldOut, Trials
+from phenoembed.evaluation.outcome import Outcome, Table, data_of
+from phenoembed.evaluation.paper import TABLE_4
+from phenoembed.evaluation.tally import Tally, method_rows
+from phenoembed.metrics import multiclass_metrics
+from phenoembed.model import to_network
+from phenoembed.pixels import read_pixels, resize
+from phenoembed.progress import Progress
+from phenoembed_store.errors import ImageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ORIGINAL = "original"
+BLUR = (3, 5, 11)  # pixels of the kernel; the paper, Section 5.8
+NOISE = (0.1, 0.2, 0.5)  # sd of the noise, in sd of the pixels
+
+Change = Callable[[Tensor], Tensor]
+
+
+def compare_blur(trials: Trials, progress: Progress) -> Outcome:
+    """Gaussian blur; sigma follows from the kernel as torchvision has it: 0.3 ((k - 1) / 2 - 1) + 0.8."""
+
+    def blur(kernel: int) -> Change:
+        return lambda images: transforms.gaussian_blur(images, [kernel, kernel])
+
+    return _compare("blur", "kernel", {kernel: blur(kernel) for kernel in BLUR}, TABLE_4_COLUMNS[:4], trials, progress)
+
+
+def compare_noise(trials: Trials, progress: Progress) -> Outcome:
+    """Gaussian noise, the same on every run."""
+
+    def noise(sd: float) -> Change:
+        return lambda images: images + sd * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+
+    columns = (TABLE_4_COLUMNS[0], *TABLE_4_COLUMNS[4:])
+    return _compare("noise", "sd", {sd: noise(sd) for sd in NOISE}, columns, trials, progress)
+
+
+TABLE_4_COLUMNS = tuple(range(7))
+
+
+def _compare(
+    name: str, what: str, changes: dict[Any, Change], columns: tuple[int, ...], trials: Trials, progress: Progress
+) -> Outcome:
+    tally = Tally()
+    for held in trials.held_out(progress):
+        for variant, groups in {ORIGINAL: held, **reencoded(trials, held, changes)}.items():
+            tally.add(held.cell, variant, held.fold, multiclass_metrics(groups.scores(), groups.labels))
+    variants = (ORIGINAL, *changes)
+    spoken = (ORIGINAL, *(f"{what} {value:g}" for value in changes))
+
+    def row(cell: Cell) -> tuple[Any, ...]:
+        paper = TABLE_4.get(cell[0]) if cell[1] == "field" else None
+        return *(tally.cell(cell, v, "top1") for v in variants), *(paper[i] if paper else "" for i in columns)
+
+    table = Table(
+        f"Top-1 accuracy [%] with Gaussian {name}",
+        ("method", "split", "test groups", *spoken, *(f"paper: {text}" for text in spoken)),
+        method_rows(trials, trials.methods, row),
+    )
+    return Outcome(
+        name,
+        data_of(trials.screens),
+        (table,),
+        {name: tally.document()},
+        lambda figure: _draw(figure, tally, variants, spoken),
+        trials.notes,
+    )
+
+
+def reencoded(trials: Trials, held: HeldOut, changes: dict[Any, Change]) -> dict[Any, HeldOut]:
+    """The same groups with the embeddings of their images after each change. Raises ImageError naming a file."""
+    encoder = load_encoder(trials.store.path, held.encoder)
+    device = next(encoder.encoder.parameters()).device
+    paths, sizes = (held.images.column(name).to_pylist() for name in ("path", "file_bytes"))
+    changed = {name: held.vectors.copy() for name in changes}
+    for start in range(0, len(held.rows), BATCH_IMAGES):
+        rows = held.rows[start : start + BATCH_IMAGES]
+        pixels = np.stack([_pixels(Path(paths[row]), sizes[row], encoder.size) for row in rows])
+        images = to_network(
+            torch.from_numpy(pixels),
+            encoder.config["pixel_mean"],
+            encoder.config["pixel_sd"],
+            1.0 / float(np.iinfo(pixels.dtype).max),
+        )
+        with torch.inference_mode():
+            for name, change in changes.items():
+                changed[name][rows] = encoder.encoder(change(images).to(device)).float().cpu().numpy()
+    return {name: replace(held, vectors=vectors) for name, vectors in changed.items()}
+
+
+def _pixels(path: Path, file_bytes: int | None, size: int | None) -> np.ndarray:
+    try:
+        if file_bytes is not None and path.stat().st_size != file_bytes:
+            raise ImageError("it changed since it was indexed, or is one plane of a z-stack")
+        return resize(read_pixels(path), size)
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}; blur and noise read the images again") from error
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def _draw(figure: "Figure", tally: Tally, variants: tuple[Any, ...], spoken: tuple[str, ...]) -> None:
+    """Top-1 accuracy over the strength, a line a method, a panel a test."""
+    tests = list(dict.fromkeys(cell[1:] for cell, _ in tally.figures))
+    axes = figure.subplots(1, len(tests), squeeze=False, sharey=True)[0]
+    for axis, test in zip(axes, tests, strict=True):
+        for cell in dict.fromkeys(cell for cell, _ in tally.figures if cell[1:] == test):
+            means = [100 * np.mean([one["top1"] for one in tally.folds(cell, variant)]) for variant in variants]
+            axis.plot(spoken, means, marker="o", label=cell[0])
+        axis.set(title=" split, ".join(test), ylim=(0, None))
+    axes[0].set_ylabel("top-1 accuracy [%]")
+    axes[0].legend(fontsize=8)
