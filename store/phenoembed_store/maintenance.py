@@ -82,7 +82,8 @@ def _table_faults(name: str, table: Table) -> Iterator[Fault]:
         for file in scan.files:
             yield from _file_faults(name, Path(file), fix)
     except Exception as error:  # whatever a damaged log makes the libraries raise
-        yield Fault(f"the table '{name}' cannot be opened ({str(error).splitlines()[0]})", fix)
+        reason = str(error.__cause__ or error).splitlines()[0]
+        yield Fault(f"the table '{name}' cannot be opened ({reason})", fix)
 
 
 def _file_faults(name: str, file: Path, fix: str) -> Iterator[Fault]:

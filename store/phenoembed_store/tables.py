@@ -5,7 +5,8 @@ at exit (its file system's threads outlive the interpreter), and because importi
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from phenoembed_store.engine import session
+from phenoembed_store.errors import StoreError
 
 ROW_GROUP = 16_384
 """Rows in a Parquet row group: small enough that a plate is found without reading the whole file."""
@@ -120,7 +122,7 @@ class Scan:
         schema = _like(pa.schema([self.schema.field(name) for name in wanted]))
         if not self.files:
             return schema.empty_table()
-        with session() as connection:
+        with _damage(Path(self.files[0]).parent), session() as connection:
             source = "read_parquet($files, union_by_name = true)"
             named = {"files": list(self.files)}
             stored = connection.sql(f"SELECT * FROM {source}", params=named).columns
@@ -156,7 +158,24 @@ def _open(path: Path, version: int | None = None) -> Any:
 
     if not (path / "_delta_log").is_dir():
         return None
+    with _damage(path):
+        try:
+            return DeltaTable(_uri(path), version=version)
+        except TableNotFoundError:
+            return None
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """A file of the table or its log that cannot be read is one line; the truth is not rebuilt from anything."""
+    import duckdb
+    from deltalake.exceptions import DeltaError
+
     try:
-        return DeltaTable(_uri(path), version=version)
-    except TableNotFoundError:
-        return None
+        yield
+    except (DeltaError, duckdb.Error) as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(
+            f"the table '{path.name}' cannot be read ({reason}); `phenoembed verify --store {path.parent}` says more, "
+            "and only a backup brings it back"
+        ) from error
