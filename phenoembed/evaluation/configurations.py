@@ -120,5 +120,6 @@ def _lines(axis: "Axes", f1: F1, part: int, unit: str) -> None:
     table = np.array([*columns, f1[None]])  # (values and whole group, classes)
     single = table[:-1]
     shown = (single.max(axis=0) >= 0.5) & (np.ptp(table, axis=0) >= 0.1)
-    axis.plot([f"{value:g} {unit}" for value in values] + ["group"], table[:, shown], color="0.4", lw=0.8, alpha=0.6)
-    axis.set_ylim(-0.02, 1.02)
+    axis.plot(range(len(table)), table[:, shown], color="0.4", lw=0.8, alpha=0.6)
+    axis.set(ylim=(-0.02, 1.02), xlim=(-0.2, len(table) - 0.8), title=f"{shown.sum()} compounds")
+    axis.set_xticks(range(len(table)), [*(f"{value:g} {unit}" for value in values), "group"])
