@@ -25,6 +25,7 @@ class GroupBatches(IterableDataset[Batch]):
     """The groups at ``places``, in batches of about ``batch_groups``; the sizes of batches differ by one at the most.
 
     ``shuffle_seed``: the order of epoch e follows from (seed, e) alone, so a resumed training sees the same batches.
+    ``share``: (r, n) deals the groups of every batch to n processes, as evenly as can be, and gives the r-th its own.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class GroupBatches(IterableDataset[Batch]):
         labels: np.ndarray,
         batch_groups: int,
         shuffle_seed: int | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.pixels, self.groups, self.places, self.labels = pixels, groups, places, labels
+        self.rank, self.n_shares = share
         # at least two groups a batch, where there are two: batch normalisation cannot train on one image
-        self.n_batches = max(1, min(-(-len(places) // batch_groups), len(places) // 2))
+        self.n_batches = max(1, min(-(-len(places) // batch_groups), len(places) // (2 * self.n_shares)))
         self.shuffle_seed = shuffle_seed
         self.epoch = 0
 
@@ -55,6 +58,7 @@ class GroupBatches(IterableDataset[Batch]):
         if self.shuffle_seed is not None:
             order = np.random.default_rng((self.shuffle_seed, self.epoch)).permutation(order)
         for chosen in np.array_split(order, self.n_batches):
+            chosen = np.array_split(chosen, self.n_shares)[self.rank]
             places = self.places[chosen]
             rows = np.concatenate([self.groups.rows[place] for place in places])
             pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[rows]))

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from phenoembed.augment import Augmentation
 from phenoembed.batches import Batch, GroupBatches
+from phenoembed.distributed import share_buffers
 from phenoembed.methods import GroupClassifier
 from phenoembed.model import Encoder, to_network
 from phenoembed.progress import Progress
@@ -37,6 +38,10 @@ class LoopSettings(Protocol):
     def weight_decay(self) -> float: ...
     @property
     def seed(self) -> int: ...
+    @property
+    def devices(self) -> int: ...
+    @property
+    def nodes(self) -> int: ...
     @property
     def augmentation(self) -> Augmentation: ...
 
@@ -143,7 +148,9 @@ def run_loop(
     with _quiet():
         trainer = Trainer(
             max_epochs=settings.epochs,
-            devices=1,  # batches are not split over several yet
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            strategy="ddp" if settings.devices * settings.nodes > 1 else "auto",
             precision="bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true",
             callbacks=[told, _Checkpoint(checkpoint)],
             logger=False,
@@ -163,7 +170,9 @@ def run_loop(
                 trainer.fit(module, loader, ckpt_path=resumed, weights_only=False if resumed else None)
             except _StopNowError as stop:
                 raise KeyboardInterrupt(_how_to_go_on(trainer, settings, checkpoint)) from stop
-    return told.images_per_second
+    share_buffers(module)
+    rate = told.images_per_second
+    return rate and rate * settings.devices * settings.nodes
 
 
 def _how_to_go_on(trainer: Trainer, settings: LoopSettings, checkpoint: Path) -> str:

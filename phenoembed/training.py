@@ -20,6 +20,7 @@ from phenoembed.augment import Augmentation
 from phenoembed.batches import Batch, GroupBatches
 from phenoembed.cache import PixelCache, open_cache, sources_of
 from phenoembed.calibration import fit_temperature
+from phenoembed.distributed import first_before_others, joined, only_first, rank, world_size
 from phenoembed.encoders import save_encoder
 from phenoembed.folds import SPLITS, Fold, Split, count_folds, keep_back, make_fold
 from phenoembed.groups import Groups, group_images
@@ -47,14 +48,19 @@ class Settings:
     learning_rate: float = 1e-4  # the paper, Section 5.1
     weight_decay: float = 1e-4  # the paper, Section 5.1
     seed: int = 0
+    devices: int = 1  # on each node; a batch is dealt out over all devices
+    nodes: int = 1
     calibrate: bool = True  # keep a part of the training groups back for the temperature; the paper does not
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def check(self) -> None:
         """Raise TrainingError on a value that cannot be meant."""
-        for name, least in (("epochs", 1), ("batch_groups", 2), ("fold", 0)):
+        for name, least in (("epochs", 1), ("fold", 0), ("devices", 1), ("nodes", 1)):
             if getattr(self, name) < least:
                 raise TrainingError(f"{name} is {getattr(self, name)}; {least} or more is needed")
+        least = 2 * self.devices * self.nodes  # batch normalisation needs two groups on every device
+        if self.batch_groups < least:
+            raise TrainingError(f"batch_groups is {self.batch_groups}; {least} or more is needed")
         if self.split not in SPLITS:
             raise TrainingError(f"split {self.split!r} is not one of {', '.join(SPLITS)}")
         if self.size is not None and self.size < 32:
@@ -118,22 +124,21 @@ def train(
     Raises TrainingError where the screen or settings do not allow it; KeyboardInterrupt, after saving, on Ctrl-C.
     """
     settings.check()
+    with joined(settings.devices, settings.nodes):
+        return _train(screen, store, settings, resume, stage)
+
+
+def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None, stage: Stage) -> Trained:
     with stage("reading") as progress:
-        prepared = _prepare(screen, store, settings, progress)
+        prepared = first_before_others(lambda: _prepare(screen, store, settings, progress))
     run = store / "runs" / _run_name(screen, settings)
-    checkpoint = run / "last.ckpt"
-    if resume and not checkpoint.exists():
-        raise TrainingError(
-            f"nothing to resume in {store / 'runs'}: no interrupted training of this screen and these settings"
-        )
-    if resume is False:
-        shutil.rmtree(run, ignore_errors=True)
-    run.mkdir(parents=True, exist_ok=True)
+    checkpoint = only_first(lambda: _open_run(run, resume))
 
     torch.manual_seed(settings.seed)
     encoder = Encoder()
     head = build_method(settings.method, len(prepared.classes), EMBEDDING_DIM)
-    untrained = save_encoder(store, encoder, None, _config(screen, settings, prepared, untrained=True), None)
+    bare = _config(screen, settings, prepared, untrained=True)
+    untrained = only_first(lambda: save_encoder(store, encoder, None, bare, None))
     batches = _batches(prepared, settings, prepared.fold.train, shuffle_seed=settings.seed)
     with stage("training") as progress:
         images_per_second = run_loop(
@@ -151,12 +156,30 @@ def train(
         "test": test,
         "test_known_wells": known,
     }
-    identifier = save_encoder(store, encoder, head, config, prepared.fold)
-    save_own_head(store, identifier, head, config)
-    shutil.rmtree(run)
+    identifier = only_first(lambda: _save(store, encoder, head, config, prepared.fold, run))
     paths = screen.table.column("path").to_pylist()
     rejected = {paths[row]: reason for row, reason in prepared.cache.rejected.items()}
     return Trained(identifier, settings, prepared.fold, images_per_second, test, known, rejected)
+
+
+def _open_run(run: Path, resume: bool | None) -> Path:
+    """The folder of an interrupted training, or an empty one: where its checkpoint is, or will be."""
+    checkpoint = run / "last.ckpt"
+    if resume and not checkpoint.exists():
+        raise TrainingError(
+            f"nothing to resume in {run.parent}: no interrupted training of this screen and these settings"
+        )
+    if resume is False:
+        shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True, exist_ok=True)
+    return checkpoint
+
+
+def _save(store: Path, encoder: Encoder, head: GroupClassifier, config: dict[str, Any], fold: Fold, run: Path) -> str:
+    identifier = save_encoder(store, encoder, head, config, fold)
+    save_own_head(store, identifier, head, config)
+    shutil.rmtree(run)
+    return identifier
 
 
 def train_folds(
@@ -231,7 +254,8 @@ def _batches(
         [place for place in places if groups.compounds[place] in number and groups.roles[place] == "treated"], dtype=int
     )
     labels = np.array([number[name] for name in groups.compounds[places]], dtype=np.int64)
-    return GroupBatches(prepared.cache.pixels, groups, places, labels, settings.batch_groups, shuffle_seed)
+    share = (rank(), world_size()) if shuffle_seed is not None else (0, 1)  # every process tests all groups
+    return GroupBatches(prepared.cache.pixels, groups, places, labels, settings.batch_groups, shuffle_seed, share)
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,8 +30,15 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def first_process() -> bool:
+    """Whether this process speaks: of those that ``torchrun`` starts, the first one does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def note(message: str) -> None:
     """A line for the person at the terminal, on standard error."""
+    if not first_process():
+        return
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()
 
@@ -65,7 +73,7 @@ def progress_bar(label: str, *, unit: str = "images") -> Iterator[Advance]:
 
     Where standard error is no terminal, a line every tenth of the way instead.
     """
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and first_process()):
         yield _line_every_tenth(label, unit)
         return
     from rich.console import Console

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Json, Store
-from phenoembed_cli.output import note, print_json, print_table, progress_bar
+from phenoembed_cli.output import first_process, note, print_json, print_table, progress_bar
 from phenoembed_cli.plates import DEFAULT_PLATES, Plates, read_plates, reads_plates
 
 
@@ -26,6 +26,8 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Groups a batch; 24 in the paper.")] = 24,
     learning_rate: Annotated[float, typer.Option(help="Initial learning rate; 1e-4 in the paper.")] = 1e-4,
     seed: Annotated[int, typer.Option(help="Of weights, folds, batches and augmentations.")] = 0,
+    devices: Annotated[int, typer.Option(help="Devices a node to deal each batch out over.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Nodes; start torchrun on each (docs/lopac.md).")] = 1,
     calibrate: Annotated[
         bool, typer.Option(help="Keep a twelfth of the training groups back to fit a temperature on.")
     ] = True,
@@ -46,11 +48,15 @@ def train(
         batch_groups=batch_size,
         learning_rate=learning_rate,
         seed=seed,
+        devices=devices,
+        nodes=nodes,
         calibrate=calibrate,
     )
     trained = train_folds(
         screen, store, settings, fold, resume=resume, stage=lambda name: progress_bar(name, unit=_UNITS[name])
     )
+    if not first_process():
+        return
     for one in trained:
         for path, reason in one.rejected.items():
             note(f"left out: {path}: {reason}")

@@ -163,6 +163,7 @@ def test_every_fold_is_trained_and_what_is_done_is_kept(trial: Trial, tmp_path: 
     [
         ({"epochs": 0}, "epochs is 0; 1 or more"),
         ({"batch_groups": 1}, "batch_groups is 1; 2 or more"),
+        ({"devices": 0}, "devices is 0; 1 or more"),
         ({"size": 31}, "size is 31 pixels; ResNet-18 needs 32 or more"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"split": "plate"}, "split 'plate' is not one of"),
