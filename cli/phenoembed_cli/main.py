@@ -29,6 +29,7 @@ COMMANDS = (
     "export",
     "status",
     "dashboard",
+    "serve",
     "verify",
     "compact",
 )

@@ -1,12 +1,13 @@
 """What commands print: documents and tables on standard output; progress and logs on standard error."""
 
 import json
-import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
+
+from phenoembed_store.documents import finite
 
 
 class Advance(Protocol):
@@ -17,17 +18,8 @@ class Advance(Protocol):
 
 def print_json(document: Any) -> None:
     """One JSON document, and nothing else, on standard output."""
-    json.dump(_finite(document), sys.stdout, indent=2, ensure_ascii=False, default=str, allow_nan=False)
+    json.dump(finite(document), sys.stdout, indent=2, ensure_ascii=False, default=str, allow_nan=False)
     sys.stdout.write("\n")
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def first_process() -> bool:

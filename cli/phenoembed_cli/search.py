@@ -1,6 +1,5 @@
 """`phenoembed search`: what looks like this compound, well, group or image?"""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +45,7 @@ def search(
         raise typer.BadParameter(f"'{by}' is no level; one of: {', '.join(SHOWN)}", param_hint="--by")
     leave_out_pandas()
     import phenoembed_store
+    from phenoembed_store.documents import search_document
 
     opened = phenoembed_store.open(store)
     vector = None
@@ -67,13 +67,13 @@ def search(
         encoder=encoder,
         exact=exact,
     )
-    found = json.loads(hits.schema.metadata[b"phenoembed"])
+    found = search_document(hits)
     if image is not None:
         found["query"] = {"image": str(image)} | {k: v for k, v in found["query"].items() if k != "vector"}
-    rows = hits.to_pylist()
     if as_json:
-        print_json({**found, "hits": [{"moa": None} | row for row in rows]})
+        print_json(found)
         return
+    rows = found["hits"]
     if not rows:
         note("no neighbours: nothing passes the filter but the query's own compound")
         return

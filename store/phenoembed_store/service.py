@@ -1,0 +1,190 @@
+"""The store over HTTP: what the command line answers, as JSON. FastAPI stands here alone, over public calls.
+
+A request only reads. Errors that a caller can mend are one line, ``{"error": "..."}``: 404 for what the store does not
+hold, 400 for the rest, 422 for a request that does not fit its form.
+"""
+
+import json
+import socket
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Timer
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import uvicorn
+from fastapi import Body, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from phenoembed_store.aggregate import Floats
+from phenoembed_store.documents import finite, posterior_document, search_document
+from phenoembed_store.errors import ImageError, NotInStore, PhenoembedError, QueryError, StoreError
+from phenoembed_store.sql import locked, query_errors, select
+from phenoembed_store.store import Store
+from phenoembed_store.views import sql_views
+
+MAX_HITS = 10_000
+MAX_ROWS = 100_000
+MAX_IMAGE_BYTES = 256 * 2**20
+QUERY_SECONDS = 30.0
+"""A query of SQL that takes longer is stopped, so that nobody's cross join keeps the others waiting."""
+
+Embed = Callable[[Path, str], Floats]
+"""An image file and an encoder's id -> its embedding, (dim,)."""
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")  # a misspelt name must not be passed over
+
+
+class Candidates(_Asked):
+    """What a search compares with: the options of `phenoembed search` by the same names."""
+
+    level: Literal["image", "group", "treatment", "compound"] = "compound"
+    k: Annotated[int, Field(ge=1, le=MAX_HITS)] = 10
+    where: str | None = None
+    not_same: tuple[str, ...] = ()
+    include_self: bool = False
+    encoder: str | None = None
+    exact: bool = False
+
+
+class Named(Candidates):
+    """A search by something the store holds: exactly one of compound, well and group."""
+
+    compound: str | None = None
+    concentration_um: float | None = None
+    well: str | None = None
+    group: str | None = None
+
+
+class Search(Named):
+    """A search by name or by a vector of the embeddings' length."""
+
+    vector: tuple[float, ...] | None = None
+
+
+class Posterior(_Asked):
+    """Images that pass ``where`` are one group, or one for each value of ``by``."""
+
+    head: str
+    where: str | None = None
+    by: tuple[str, ...] = ()
+    top: Annotated[int, Field(ge=1)] = 10
+
+
+class Sql(_Asked):
+    """One SELECT over images, groups, annotations, predictions and rejected."""
+
+    sql: str
+    limit: Annotated[int, Field(ge=1, le=MAX_ROWS)] = 1000
+
+
+def create_app(store: Store, embed: Embed | None = None) -> FastAPI:
+    """The service of one store. ``embed`` makes searches by an image possible; without it they are refused."""
+    # the pages that would show the interface load scripts from elsewhere: a laboratory's network may have no elsewhere
+    app = FastAPI(title="phenoembed", docs_url=None, redoc_url=None, default_response_class=_Json)
+    app.add_exception_handler(PhenoembedError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_form)
+
+    @app.get("/")
+    def status() -> Any:
+        """What the store holds."""
+        return store.status()
+
+    @app.get("/search")
+    def search_named(asked: Annotated[Named, Query()]) -> Any:
+        """The nearest neighbours of a compound, a well or a group."""
+        return search_document(store.search(**asked.model_dump()))
+
+    @app.post("/search")
+    def search(asked: Search) -> Any:
+        """The nearest neighbours of a compound, a well, a group or a vector."""
+        return search_document(store.search(**asked.model_dump()))
+
+    @app.post("/search/image")
+    def search_image(
+        asked: Annotated[Candidates, Query()], image: Annotated[bytes, Body(media_type="application/octet-stream")]
+    ) -> Any:
+        """The nearest neighbours of an image: its file is the body of the request."""
+        if embed is None:
+            raise ImageError("this service encodes no images: it was started without an encoder")
+        vector = _encode(embed, image, store.resolve_encoder(asked.encoder))
+        return search_document(store.search(vector=vector, **asked.model_dump()))
+
+    @app.post("/posterior")
+    def posterior(asked: Posterior) -> Any:
+        """Class probabilities of any group of images, from stored embeddings."""
+        return posterior_document(store.posterior(asked.head, asked.where, asked.by), asked.top)
+
+    @app.post("/query")
+    def query(asked: Sql) -> Any:
+        """Rows of a SELECT, as lists in the order of ``columns``."""
+        return _select(store, asked)
+
+    return app
+
+
+def run(store: Store, host: str, port: int, embed: Embed | None = None) -> None:
+    """Serve until Ctrl-C. Raises StoreError where the address cannot be had."""
+    try:
+        taken = socket.create_server((host, port), backlog=512)
+    except OSError as error:
+        raise StoreError(f"cannot listen at {host}:{port} ({error.strerror}); choose with --host and --port") from error
+    with taken:
+        server = uvicorn.Server(uvicorn.Config(create_app(store, embed), log_level="warning"))
+        server.run(sockets=[taken])
+
+
+class _Json(Response):
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(finite(content), ensure_ascii=False, allow_nan=False, default=str).encode()
+
+
+def _refuse(_request: Request, error: Exception) -> Response:
+    return _Json({"error": str(error)}, status_code=404 if isinstance(error, NotInStore) else 400)
+
+
+def _refuse_form(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _Json({"error": "; ".join(_fault(fault) for fault in error.errors())}, status_code=422)
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0])
+    return f"{place}: {fault['msg']}"
+
+
+def _encode(embed: Embed, image: bytes, encoder: str) -> Floats:
+    if len(image) > MAX_IMAGE_BYTES:
+        raise ImageError(f"the image has {len(image):,} bytes; {MAX_IMAGE_BYTES:,} are the most")
+    with tempfile.NamedTemporaryFile(suffix=".image") as file:
+        file.write(image)
+        file.flush()
+        try:
+            return np.asarray(embed(Path(file.name), encoder), np.float32)
+        except ImageError as error:  # the caller knows nothing of our file's name
+            raise ImageError(str(error).replace(file.name, "the image")) from error
+
+
+def _select(store: Store, asked: Sql) -> dict[str, Any]:
+    connection = locked(sql_views(store, asked.sql))
+    stop = Timer(QUERY_SECONDS, connection.interrupt)
+    stop.start()
+    try:
+        with query_errors():
+            found = select(connection, asked.sql).limit(asked.limit + 1).to_arrow_table()
+    except (QueryError, RuntimeError) as error:
+        if "interrupt" in str(error).lower():
+            raise QueryError(f"the query was stopped after {QUERY_SECONDS:g} s") from error
+        raise
+    finally:
+        stop.cancel()
+        connection.close()
+    rows = [list(row) for row in zip(*(column.to_pylist() for column in found.columns), strict=True)]
+    return {"columns": found.column_names, "rows": rows[: asked.limit], "complete": len(rows) <= asked.limit}
