@@ -1,5 +1,6 @@
 """Table 2 and Fig. 7: are compounds that kill recognised more easily? Nothing is trained again."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from phenoembed.evaluation.doses import ALL, by_dose
 from phenoembed.evaluation.held_out import Cell, HeldOut, Trials, annotation
 from phenoembed.evaluation.outcome import Outcome, Table, data_of, percent
-from phenoembed.evaluation.paper import TABLE_2, TABLE_2_DOSES
-from phenoembed.evaluation.tally import PAPER_NAMES, TOP_NAMES, TOPS, Tally
+from phenoembed.evaluation.paper import PAPER_FOLDS, TABLE_2, TABLE_2_DOSES
+from phenoembed.evaluation.tally import PAPER, TOP_NAMES, TOPS, Tally, spoken
 from phenoembed.metrics import multiclass_metrics, per_class_metrics
 from phenoembed.progress import Progress
 from phenoembed_store.errors import TrainingError
@@ -45,7 +46,7 @@ def compare_cytotoxicity(trials: Trials, progress: Progress) -> Outcome:
             pooled[held.cell].append(held)
     table = Table(
         f"Top-k accuracy on {counts[True]} cytotoxic and {counts[False]} other compounds",
-        ("method", "split", "test groups", "µM", "compounds", *TOP_NAMES, "folds", *PAPER_NAMES),
+        ("method", "test groups", "µM", "compounds", *TOP_NAMES, "folds"),
         tuple(_rows(trials, tally)),
     )
     points = {cell: _points(found) for cell, found in pooled.items()}
@@ -93,22 +94,26 @@ def _rows(trials: Trials, tally: Tally) -> Iterator[tuple[Any, ...]]:
         for cell, _ in trials.cells(method):
             variants = [variant for found, variant in tally.figures if found == cell]
             doses = sorted({dose for dose, _ in variants if dose != ALL})
-            for dose, flag in ((dose, flag) for dose in (ALL, *doses) for flag in (True, False)):
-                if (dose, flag) in variants:
-                    folds = tally.folds(cell, (dose, flag))
-                    figures = (*(percent(folds, name) for name in TOPS), len(folds))
-                    named = (dose if dose == ALL else f"{dose:g}", "cytotoxic" if flag else "non-cytotoxic")
-                    yield (method, *cell[1:], *named, *figures, *_paper(cell, dose, flag))
+            for dose, flag in itertools.product((ALL, *doses), (True, False)):
+                folds = tally.folds(cell, (dose, flag))
+                if folds:
+                    yield (
+                        method,
+                        spoken(cell),
+                        *_kind(dose, flag),
+                        *(percent(folds, name) for name in TOPS),
+                        len(folds),
+                    )
+        for flag in (True, False):
+            if (method, flag) in TABLE_2:
+                yield (method, PAPER, *_kind(ALL, flag), *TABLE_2[method, flag], PAPER_FOLDS)
+        if method == "baseline":
+            for (dose, flag), found in TABLE_2_DOSES.items():
+                yield (method, PAPER, *_kind(dose, flag), *found, PAPER_FOLDS)
 
 
-def _paper(cell: Cell, dose: Any, flag: bool) -> tuple[str, str, str]:
-    """The paper gives single concentrations of the baseline only."""
-    nothing = ("", "", "")
-    if cell[1] != "field":
-        return nothing
-    if dose == ALL:
-        return TABLE_2.get((cell[0], flag), nothing)
-    return TABLE_2_DOSES.get((dose, flag), nothing) if cell[0] == "baseline" else nothing
+def _kind(dose: Any, flag: bool) -> tuple[str, str]:
+    return dose if dose == ALL else f"{dose:g}", "cytotoxic" if flag else "non-cytotoxic"
 
 
 def _variant(variant: Any) -> dict[str, Any]:

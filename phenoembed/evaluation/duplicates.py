@@ -41,16 +41,15 @@ def compare_duplicates(trials: Trials, progress: Progress) -> Outcome:
     tables = (
         Table(
             "Top-1 accuracy [%] with copies of the image of the lowest dose and earliest time",
-            ("method", "split", "test groups", "original", *(str(n) for n in INSERTED[1:]), "kept %", "paper: original",
-             *(f"paper: {n}" for n in INSERTED[1:])),
-            method_rows(trials, trials.methods, lambda cell: _copies_row(tally, cell)),
+            ("method", "test groups", "original", *(str(n) for n in INSERTED[1:]), "kept %"),
+            method_rows(trials, trials.methods, lambda cell: _copies_row(tally, cell), _paper),
         ),
         Table(
-            "Top-1 accuracy [%] with images that a screen may well hold, and the share of the accuracy that is kept",
-            ("method", "split", "test groups", "original", *(f"{v}{s}" for v in VARIANTS for s in ("", ": kept %"))),
-            method_rows(trials, trials.methods, lambda cell: _variants_row(tally, cell)),
+            "Top-1 accuracy [%] with images that a screen may well hold, and the share of it that is kept",
+            ("method", "test groups", "original", *(f"{v}{s}" for v in VARIANTS for s in ("", ": kept %"))),
+            method_rows(trials, trials.methods, lambda cell: _variants_row(tally, cell), lambda _method: None),
         ),
-    )  # fmt: skip
+    )
     return Outcome(
         "duplicates",
         data_of(trials.screens),
@@ -139,8 +138,11 @@ def _top1(held: HeldOut) -> float:
 
 
 def _copies_row(tally: Tally, cell: Cell) -> tuple[Any, ...]:
-    paper = TABLE_5.get(cell[0], ("",) * 7) if cell[1] == "field" else ("",) * 7
-    return *(tally.cell(cell, n, "top1") for n in INSERTED), tally.cell(cell, INSERTED[-1], "kept"), *paper
+    return *(tally.cell(cell, n, "top1") for n in INSERTED), tally.cell(cell, INSERTED[-1], "kept")
+
+
+def _paper(method: str) -> tuple[Any, ...] | None:
+    return (*TABLE_5[method], "") if method in TABLE_5 else None
 
 
 def _variants_row(tally: Tally, cell: Cell) -> tuple[Any, ...]:

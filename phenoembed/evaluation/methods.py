@@ -7,8 +7,8 @@ import numpy as np
 
 from phenoembed.evaluation.held_out import Cell, Trials
 from phenoembed.evaluation.outcome import Outcome, Table, data_of
-from phenoembed.evaluation.paper import TABLE_1
-from phenoembed.evaluation.tally import PAPER_NAMES, TOP_NAMES, TOPS, Tally, method_rows
+from phenoembed.evaluation.paper import PAPER_FOLDS, TABLE_1
+from phenoembed.evaluation.tally import TOP_NAMES, TOPS, Tally, method_rows
 from phenoembed.methods import METHODS
 from phenoembed.metrics import calibrated_metrics, per_class_metrics, rank_of_label
 from phenoembed.progress import Progress
@@ -34,17 +34,16 @@ def compare_methods(trials: Trials, progress: Progress) -> Outcome:
         classes[held.cell] = scores.shape[1]
 
     def row(cell: Cell) -> tuple[Any, ...]:
-        return (
-            *(tally.cell(cell, None, name) for name in SHOWN),
-            len(tally.folds(cell)),
-            *(TABLE_1.get(cell[0], ("", "", "")) if cell[1] == "field" else ("", "", "")),
-        )
+        return *(tally.cell(cell, None, name) for name in SHOWN), len(tally.folds(cell))
+
+    def paper(method: str) -> tuple[Any, ...] | None:
+        return (*TABLE_1[method], "", "", "", PAPER_FOLDS) if method in TABLE_1 else None
 
     columns = (*TOP_NAMES, "F1 %", "ECE % before", "ECE %", "folds")
     table = Table(
         "Top-k accuracy, macro F1 and expected calibration error (before and after the temperature)",
-        ("method", "split", "test groups", *columns, *PAPER_NAMES),
-        method_rows(trials, list(METHODS), row),
+        ("method", "test groups", *columns),
+        method_rows(trials, list(METHODS), row, paper),
     )
     top_k = {cell: _top_k_curve(np.concatenate(found), classes[cell]) for cell, found in ranks.items()}
     per_class = {cell: _pooled_f1(found) for cell, found in f1.items()}

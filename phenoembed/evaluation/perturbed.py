@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from phenoembed.embedding import BATCH_IMAGES
 from phenoembed.encoders import load_encoder
-from phenoembed.evaluation.held_out import Cell, HeldOut, Trials
+from phenoembed.evaluation.held_out import HeldOut, Trials
 from phenoembed.evaluation.outcome import Outcome, Table, data_of
 from phenoembed.evaluation.paper import TABLE_4
 from phenoembed.evaluation.tally import Tally, method_rows
@@ -67,14 +67,13 @@ def _compare(
     variants = (ORIGINAL, *changes)
     spoken = (ORIGINAL, *(f"{what} {value:g}" for value in changes))
 
-    def row(cell: Cell) -> tuple[Any, ...]:
-        paper = TABLE_4.get(cell[0]) if cell[1] == "field" else None
-        return *(tally.cell(cell, v, "top1") for v in variants), *(paper[i] if paper else "" for i in columns)
+    def paper(method: str) -> tuple[Any, ...] | None:
+        return tuple(TABLE_4[method][i] for i in columns) if method in TABLE_4 else None
 
     table = Table(
         f"Top-1 accuracy [%] with Gaussian {name}",
-        ("method", "split", "test groups", *spoken, *(f"paper: {text}" for text in spoken)),
-        method_rows(trials, trials.methods, row),
+        ("method", "test groups", *spoken),
+        method_rows(trials, trials.methods, lambda cell: tuple(tally.cell(cell, v, "top1") for v in variants), paper),
     )
     return Outcome(
         name,

@@ -9,7 +9,8 @@ from phenoembed.evaluation.outcome import NOT_TRAINED, percent, summary
 
 TOPS = ("top1", "top5", "top10")
 TOP_NAMES = ("top-1 %", "top-5 %", "top-10 %")
-PAPER_NAMES = tuple(f"paper {name}" for name in TOP_NAMES)
+PAPER = "paper (LOPAC), known wells"
+"""What stands before the paper's figures."""
 
 
 class Tally:
@@ -38,12 +39,26 @@ class Tally:
 
 
 def method_rows(
-    trials: Trials, methods: Sequence[str], row: Callable[[Cell], tuple[Any, ...]]
+    trials: Trials,
+    methods: Sequence[str],
+    row: Callable[[Cell], tuple[Any, ...]],
+    paper: Callable[[str], tuple[Any, ...] | None],
 ) -> tuple[tuple[Any, ...], ...]:
-    """A row for each method and test: method, split, test, then ``row(cell)``, 'not trained' where that is empty."""
+    """For each method a row a test: method, test groups, ``row(cell)``, 'not trained' where that is empty.
+
+    Below them stands what the paper has of the method, ``paper(method)``, if anything.
+    """
     rows = []
     for method in methods:
         for cell, trained in trials.cells(method):
             said = row(cell)
-            rows.append((method, *cell[1:], said[0] if trained else NOT_TRAINED, *said[1:]))
+            rows.append((method, spoken(cell), said[0] if trained else NOT_TRAINED, *said[1:]))
+        theirs = paper(method)
+        if theirs:
+            rows.append((method, PAPER, *theirs))
     return tuple(rows)
+
+
+def spoken(cell: Cell) -> str:
+    """Which groups a cell tests, for a table's row."""
+    return f"{cell[1]} split: {cell[2]}"
