@@ -38,12 +38,16 @@ class Compound:
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """One encoder's images, sorted as the store sorts them: ``table`` a row an image, ``vectors`` (images, dim)."""
+    """One encoder's images, sorted as the store sorts them: ``table`` a row an image, ``vectors`` (images, dim).
+
+    compared: the vectors as a search compares them, which differ where a transform to controls was chosen.
+    """
 
     encoder: str
     stamp: Stamp
     table: pa.Table
     vectors: npt.NDArray[np.float32]
+    compared: npt.NDArray[np.float32]
 
     @cached_property
     def compounds(self) -> dict[str, Compound]:
@@ -95,6 +99,13 @@ class Catalogue:
             self._columns[name] = column.to_numpy(zero_copy_only=False)
         return self._columns[name]
 
+    def codes(self, name: str) -> npt.NDArray[np.int64]:
+        """The values of a column as numbers, equal where the values are (null is a value too)."""
+        if name not in self._codes:
+            encoded = self.table.column(name).combine_chunks().dictionary_encode(null_encoding="encode")
+            self._codes[name] = np.asarray(encoded.indices, np.int64)
+        return self._codes[name]
+
     def values(self, name: str) -> list[Any]:
         """The distinct values of a column, sorted; null is none of them."""
         if name not in self.table.column_names:
@@ -115,7 +126,28 @@ class Catalogue:
         return Picture(record["path"], record.get("content_hash") or "", contrast)
 
     @cached_property
+    def kept(self) -> dict[Any, Any]:
+        """What other modules worked out from these rows alone, by a key of theirs."""
+        return {}
+
+    @cached_property
+    def timed(self) -> bool:
+        """Whether times say anything; profiles of others often come without, and stand at 0 h."""
+        return self.values("time_h") not in ([], [0.0])
+
+    @cached_property
+    def pictured(self) -> bool:
+        """Whether there are images to look at, not profiles alone."""
+        import pyarrow.compute as pc
+
+        return bool(pc.any(pc.greater(pc.utf8_length(self.table.column("path").cast(pa.string())), 0)).as_py())
+
+    @cached_property
     def _columns(self) -> dict[str, npt.NDArray[Any]]:
+        return {}
+
+    @cached_property
+    def _codes(self) -> dict[str, npt.NDArray[np.int64]]:
         return {}
 
     @cached_property
@@ -154,8 +186,7 @@ def open_catalogue(path: Path, encoder: str | None = None) -> Catalogue:
         if held is not None and held.stamp == now and encoder in (None, held.encoder):
             return held
         _HELD.pop(path, None)
-        name, table, vectors = _first_with_images(store, encoder)
-        _HELD[path] = Catalogue(name, now, table, vectors)
+        _HELD[path] = _first_with_images(store, encoder, now)
         return _HELD[path]
 
 
@@ -170,7 +201,7 @@ def stamp(path: Path, tables: Sequence[str] = TABLES) -> Stamp:
     return tuple(found)
 
 
-def _first_with_images(store: Store, encoder: str | None) -> tuple[str, pa.Table, npt.NDArray[np.float32]]:
+def _first_with_images(store: Store, encoder: str | None, now: Stamp) -> Catalogue:
     """An encoder that was trained last may have no images yet: then the one before it is shown."""
     if encoder is not None:
         names = [store.resolve_encoder(encoder)]
@@ -180,8 +211,18 @@ def _first_with_images(store: Store, encoder: str | None) -> tuple[str, pa.Table
         names = names or [store.default_encoder()]
     for name in names:
         try:
-            return (name, *store.vectors(encoder=name))
+            return _read(store, name, now)
         except NotInStore:
             if name == names[-1]:
                 raise
     raise NotInStore("the store has no trained encoder; run: phenoembed train PLATES")
+
+
+def _read(store: Store, encoder: str, now: Stamp) -> Catalogue:
+    """Rows and vectors of one version, though a writer may come in between."""
+    while True:
+        version = store.version
+        table, vectors = store.vectors(encoder=encoder)
+        _, compared = store.vectors(encoder=encoder, columns=[], compared=True)
+        if store.version == version:
+            return Catalogue(encoder, now, table, vectors, compared)

@@ -1,6 +1,6 @@
-"""Which images made the call? Evidence adds over a group's images, so each one's share can be read off and taken away.
+"""Which images made the call? A group's posterior with some of its images taken away, for a head of any method.
 
-Everything follows from the stored embeddings and a head's two matrices: no image is read, no network runs.
+Everything follows from the stored embeddings and the head's matrices: no image is read, no network runs.
 """
 
 from collections.abc import Sequence
@@ -13,73 +13,76 @@ import numpy.typing as npt
 from phenoembed_dashboard.catalogue import Catalogue
 from phenoembed_dashboard.strips import COLUMNS, Record
 from phenoembed_store import Head, Store
+from phenoembed_store.posterior import group_posteriors
 
 Doubles = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 ADDING = ("product", "baseline", "balanced")
+FLOOR = 1e-12  # of a probability, where its logarithm is taken
 
 
 @dataclass(frozen=True, eq=False)
 class GroupEvidence:
-    """A group's images under a head. logits: (images, classes); weight: (images,) what its dose and time weighs in a
-    balanced head."""
+    """A group's images and a head. vectors: (images, dim); configuration: (images,) numbers of dose and time."""
 
     records: tuple[Record, ...]
-    classes: tuple[str, ...]
-    logits: Doubles
-    weight: Doubles
-    balanced: bool
-    temperature: float
+    vectors: Floats
+    configuration: npt.NDArray[np.int64]
+    head: Head
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.head.classes
+
+    @property
+    def adds(self) -> bool:
+        """Whether the evidence of single images adds up to that of the group."""
+        return self.head.method in ADDING
 
     def posterior(self, kept: Flags | None = None) -> Doubles:
         """Class probabilities (classes,) from the images that are kept; uniform where none is."""
         kept = np.ones(len(self.records), np.bool_) if kept is None else kept
-        if not kept.any():
-            return np.full(len(self.classes), 1 / len(self.classes))
-        raised = self.shares(kept).sum(axis=0) / self.temperature
-        raised = np.exp(raised - raised.max())
-        found: Doubles = raised / raised.sum()
+        found: Doubles = self.posteriors(kept[None])[0]
         return found
 
-    def shares(self, kept: Flags) -> Doubles:
-        """(kept images, classes): what each image adds to the group's score; a balanced head averages within a dose
-        and time first."""
-        logits = self.logits[kept]
-        if not self.balanced:
-            return logits
-        places = self.places()[kept]
-        counts = np.bincount(places, minlength=int(places.max(initial=0)) + 1)
-        return logits * (self.weight[kept] / counts[places])[:, None]
-
-    def places(self) -> npt.NDArray[np.int64]:
-        """A number for each image's dose and time; a control's wells stand where doses would."""
-        keys = [(r["well"] if r["role"] == "control" else r["concentration_um"], r["time_h"]) for r in self.records]
-        number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        return np.array([number[key] for key in keys], np.int64)
+    def posteriors(self, kept: Flags) -> Doubles:
+        """The same of several choices of images at once: (choices, images) -> (choices, classes)."""
+        found = np.full((len(kept), len(self.classes)), 1 / len(self.classes))
+        some = np.flatnonzero(kept.any(axis=1))
+        if len(some):
+            choice, image = np.nonzero(kept[some])
+            places = self.configuration[image]
+            weight = self.head.weights(*(self._numbers(name)[image] for name in ("concentration_um", "time_h")))
+            found[some] = group_posteriors(self.head, self.vectors[image], choice, places, weight)
+        return found
 
     def log_odds(self, called: int, rival: int, kept: Flags | None = None) -> Doubles:
-        """(images,) what each image adds to the log-odds of one class against another; 0 for those switched off."""
+        """(images,) what each image does for one class against another: the log-odds of the kept images, less their
+        log-odds without it; 0 for those switched off. These add up to the whole for ``product`` and ``baseline``."""
         kept = np.ones(len(self.records), np.bool_) if kept is None else kept
+        own = np.flatnonzero(kept)
+        choices = np.repeat(kept[None], len(own) + 1, axis=0)
+        choices[np.arange(len(own)), own] = False  # the last choice leaves all of them in
+        probabilities = np.log(np.maximum(self.posteriors(choices)[:, [called, rival]], FLOOR))
+        odds = probabilities[:, 0] - probabilities[:, 1]
         found = np.zeros(len(self.records))
-        shares = self.shares(kept)
-        found[kept] = (shares[:, called] - shares[:, rival]) / self.temperature
+        found[own] = odds[-1] - odds[:-1]
         return found
 
     def without(self, called: int, column: str) -> list[dict[str, Any]]:
         """For each value of a column: the probability of the call without its images, and from them alone."""
         values = [record[column] for record in self.records]
-        rows = []
-        for value in sorted({v for v in values if v is not None}):
-            mine = np.array([v == value for v in values])
-            rows.append(
-                {
-                    column: value,
-                    "n_images": int(mine.sum()),
-                    "p_without": float(self.posterior(~mine)[called]),
-                    "p_alone": float(self.posterior(mine)[called]),
-                }
-            )
-        return rows
+        there = sorted({value for value in values if value is not None})
+        mine = np.array([[value == one for value in values] for one in there], np.bool_).reshape(len(there), -1)
+        alone, without = self.posteriors(mine)[:, called], self.posteriors(~mine)[:, called]
+        return [
+            {column: one, "n_images": int(mine[i].sum()), "p_without": float(without[i]), "p_alone": float(alone[i])}
+            for i, one in enumerate(there)
+        ]
+
+    def _numbers(self, column: str) -> Doubles:
+        return np.array([record[column] for record in self.records], np.float64)
 
 
 @dataclass(frozen=True)
@@ -125,19 +128,8 @@ def group_evidence(catalogue: Catalogue, head: Head, group_id: str, compound: st
     rows = catalogue.rows_of(compound)
     rows = rows[catalogue.column("group_id")[rows] == group_id]
     rows = rows[np.lexsort((catalogue.column("time_h")[rows], catalogue.column("concentration_um")[rows]))]
-    return GroupEvidence(
-        tuple(catalogue.records(rows, COLUMNS)),
-        head.classes,
-        head.logits(catalogue.vectors[rows]).astype(np.float64),
-        head.weights(*(catalogue.column(name)[rows].astype(np.float64) for name in ("concentration_um", "time_h"))),
-        str(head.config.get("method", "product")) == "balanced",
-        head.temperature,
-    )
-
-
-def adds(head: Head) -> bool:
-    """Whether a head's evidence adds over images."""
-    return str(head.config.get("method", "product")) in ADDING
+    places = np.asarray(catalogue.column("configuration")[rows], np.int64)
+    return GroupEvidence(tuple(catalogue.records(rows, COLUMNS)), catalogue.vectors[rows], places, head)
 
 
 def usable_heads(store: Store, catalogue: Catalogue) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A map of all groups: their embeddings in two dimensions, computed once for each version and kept in the store."""
+"""A map of groups: their embeddings in two dimensions, laid out once for each version and kept in the store."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
@@ -14,15 +15,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from phenoembed.spawning import without_main
 
-from phenoembed_dashboard.catalogue import Catalogue, stamp
+from phenoembed_dashboard.catalogue import Catalogue, Rows, stamp
+from phenoembed_dashboard.palette import DOSES, ORANGE, PALE, PALETTE
+from phenoembed_dashboard.strips import dose_label, spread
 from phenoembed_store import Store
+from phenoembed_store.aggregate import Integers, l2_normalise, mean_by, number
 from phenoembed_store.errors import StoreError
 
 Floats = npt.NDArray[np.float32]
-METHODS = ("PCA", "UMAP")
-MAX_POINTS = 6000  # more, and a browser's figure is slow to answer
+POINTS = {"group": "a group of images", "dose": "one dose of a group"}
+MAX_POINTS = 6000
+"""More are not laid out: UMAP would take minutes, and nobody tells them apart on a screen."""
 MAX_COLOURS = 7
+MAX_STEPS = 12  # of a colour scale over doses
 
 
 def methods() -> list[str]:
@@ -30,38 +37,105 @@ def methods() -> list[str]:
     return ["PCA", *(["UMAP"] if find_spec("umap") else [])]
 
 
-def map_rows(store: Store, catalogue: Catalogue, method: str) -> tuple[list[dict[str, Any]], int, tuple[str, str]]:
-    """A row a group (at most MAX_POINTS, the same ones every time), how many groups there are, and the axes' names."""
-    groups = store.groups(catalogue.encoder)
-    n = len(groups)
+@dataclass(frozen=True)
+class Map:
+    """Points in the plane. rows: one a point; n: how many points there would be without a cap; axes: their names."""
+
+    rows: tuple[dict[str, Any], ...]
+    n: int
+    axes: tuple[str, str]
+
+
+def make_map(store: Store, catalogue: Catalogue, method: str, point: str) -> Map:
+    """Lay out the groups (or each dose of each group), at most MAX_POINTS of them, the same ones every time."""
+    rows = np.flatnonzero(catalogue.table.column("group_id").is_valid().to_numpy(zero_copy_only=False))
+    keys = [catalogue.codes("group_id")[rows]]
+    if point == "dose":
+        keys.append(catalogue.codes("concentration_um")[rows])
+    unit, first = number(*keys)
+    n = len(first)
     if n < 3:
         raise StoreError(f"a map needs three groups of images or more; the store has {n}")
-    places = np.sort(np.random.default_rng(0).permutation(n)[:MAX_POINTS])
-    points, axes = _points(store.path, catalogue, method, groups)
-    columns = ("group_id", "compound", "replicate", "field", "role", "plates")
-    records = groups.select(list(columns)).take(places).to_pylist()
-    rows = []
-    for place, record in zip(places, records, strict=True):
-        compound = catalogue.compounds.get(record["compound"])
-        rows.append(
+    chosen = np.sort(np.random.default_rng(0).permutation(n)[:MAX_POINTS])
+    renumbered = np.full(n, -1)
+    renumbered[chosen] = np.arange(len(chosen))
+    mine = renumbered[unit] >= 0
+    points, axes = _points(store.path, catalogue, method, point, rows[mine], renumbered[unit[mine]])
+    columns = ("group_id", "compound", "concentration_um", "replicate", "field", "role", "plate", "moa")
+    found = []
+    for at, record in zip(points.tolist(), catalogue.records(rows[first[chosen]], columns), strict=True):
+        control = record["role"] == "control"
+        found.append(
             {
-                "x": float(points[place, 0]),
-                "y": float(points[place, 1]),
+                "x": round(at[0], 5),
+                "y": round(at[1], 5),
                 "group": record["group_id"],
                 "compound": record["compound"],
-                "moa": (compound.moa if compound else None) or ("control" if record["role"] == "control" else ""),
+                "moa": "control" if control else record.get("moa") or "",
+                "dose": None if control or point != "dose" else record["concentration_um"],
                 "replicate": record["replicate"],
                 "field": record["field"],
-                "role": "control" if record["role"] == "control" else "treated",
-                "plates": ", ".join(record["plates"]),
+                "role": "control" if control else "treated",
+                "plate": record["plate"],
             }
         )
-    return rows, n, axes
+    return Map(tuple(found), n, axes)
+
+
+def colouring(
+    rows: Sequence[dict[str, Any]], by: str, named: str | None = None
+) -> tuple[list[str], list[str], list[str]]:
+    """Of each row its category, the categories, and their colours. ``named``: a compound that alone is to stand out."""
+    if named:
+        return ["others" if row["compound"] != named else named for row in rows], ["others", named], [PALE, ORANGE]
+    if by == "dose":
+        return _doses(rows)
+    values, order = colours(rows, by)
+    rest = order[-1] in ("other", "unknown")
+    return values, order, [*PALETTE[: len(order) - 1], PALE] if rest else PALETTE[: len(order)]
+
+
+def _doses(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[str], list[str]]:
+    """Doses in the order of their size, from light to dark; those that are not told apart share a colour."""
+    there = sorted({row["dose"] for row in rows if row["dose"] is not None})
+    shown = spread(there, MAX_STEPS)
+    nearest = {
+        dose: dose_label(min(shown, key=lambda one: abs(np.log((one + 1e-9) / (dose + 1e-9))))) for dose in there
+    }
+    values = ["control" if row["dose"] is None else nearest[row["dose"]] for row in rows]
+    steps = [DOSES[round(i * (len(DOSES) - 1) / max(1, len(shown) - 1))] for i in range(len(shown))]
+    labels = list(dict.fromkeys(dose_label(dose) for dose in shown))
+    return values, ["control", *labels], [PALE, *steps[: len(labels)]]
+
+
+def point_data(
+    rows: Sequence[dict[str, Any]], values: Sequence[str], order: Sequence[str], palette: Sequence[str]
+) -> dict[str, Any]:
+    """What the map's script draws: columns of numbers, and names once each."""
+    names, replicates = ({}, {})  # type: tuple[dict[str, int], dict[str, int]]
+    place = {name: i for i, name in enumerate(order)}
+    said = [
+        " · ".join(part for part in (r["compound"], r["moa"], r["dose"] and dose_label(r["dose"])) if part)
+        for r in rows
+    ]
+    return {
+        "x": [row["x"] for row in rows],
+        "y": [row["y"] for row in rows],
+        "colour": [place[value] for value in values],
+        "control": [int(row["role"] == "control") for row in rows],
+        "name": [names.setdefault(one, len(names)) for one in said],
+        "names": list(names),
+        "replicate": [replicates.setdefault(str(row["replicate"]), len(replicates)) for row in rows],
+        "replicates": list(replicates),
+        "field": [row["field"] for row in rows],
+        "palette": list(palette),
+        "size": 4 if len(rows) < 1500 else 3,
+    }
 
 
 def colours(rows: Sequence[dict[str, Any]], by: str) -> tuple[list[str], list[str]]:
     """Of each row its category, and the categories by frequency; beyond the seven most frequent they are "other"."""
-    values = [row[by] or "unknown" for row in rows]
+    values = [str(row[by] or "unknown") for row in rows]
     ranked = [name for name, _ in Counter(values).most_common()]
     if len(ranked) <= MAX_COLOURS:
         return values, sorted(ranked, key=lambda name: (name == "unknown", name.casefold()))
@@ -79,17 +153,19 @@ def principal_components(vectors: Floats) -> tuple[Floats, tuple[float, float]]:
     return (centred @ chosen).astype(np.float32), (float(values[-1] / total), float(values[-2] / total))
 
 
-def _points(path: Path, catalogue: Catalogue, method: str, groups: Any) -> tuple[Floats, tuple[str, str]]:
-    key = json.dumps([catalogue.encoder, method, stamp(path, ("images",)), len(groups)])
-    file = path / "maps" / f"{method.lower()}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+def _points(
+    path: Path, catalogue: Catalogue, method: str, point: str, rows: Rows, unit: Integers
+) -> tuple[Floats, tuple[str, str]]:
+    """(units, 2) places of the means of these images' vectors by unit, and the axes' names: kept in the store."""
+    key = json.dumps([catalogue.encoder, method, point, MAX_POINTS, stamp(path, ("images", "transforms"))])
+    file = path / "maps" / f"{method.lower()}-{point}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     try:
         with np.load(file) as kept:
-            return kept["points"], (str(kept["axes"][0]), str(kept["axes"][1]))
+            if len(kept["points"]) == int(unit.max()) + 1:
+                return kept["points"], (str(kept["axes"][0]), str(kept["axes"][1]))
     except (OSError, ValueError, KeyError):
         pass  # not made yet, or damaged: it is derived
-    vectors = np.array(groups.column("embedding").combine_chunks().flatten().to_numpy(), np.float32).reshape(
-        len(groups), -1
-    )
+    vectors = l2_normalise(mean_by(catalogue.compared[rows], unit))
     if vectors.shape[1] < 2:
         raise StoreError("a map needs embeddings of two numbers or more")
     if method == "UMAP":
@@ -104,7 +180,7 @@ def _points(path: Path, catalogue: Catalogue, method: str, groups: Any) -> tuple
 def _keep(file: Path, points: Floats, axes: tuple[str, str]) -> None:
     try:
         file.parent.mkdir(exist_ok=True)
-        for old in file.parent.glob(f"{file.name.split('-')[0]}-*.npz"):
+        for old in file.parent.glob(f"{file.name.rpartition('-')[0]}-*.npz"):
             old.unlink(missing_ok=True)
         beside = file.with_name(f".{os.getpid()}-{file.name}")
         np.savez(beside, points=points, axes=np.array(axes))
@@ -118,7 +194,8 @@ def _umap_in_child(vectors: Floats) -> Floats:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=_umap, args=(theirs, vectors), daemon=True)
-    child.start()
+    with without_main():
+        child.start()
     theirs.close()
     try:
         points: Floats = ours.recv()

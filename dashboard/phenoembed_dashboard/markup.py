@@ -3,6 +3,7 @@
 import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from phenoembed_dashboard.strips import Record, Strip, dose_label, time_label
@@ -31,16 +32,23 @@ STYLE = """
 .pe-chip.warn { border-color: #e69f00; background: color-mix(in srgb, #e69f00 18%, transparent); }
 .pe-chip.info { border-color: var(--blue); background: color-mix(in srgb, var(--blue) 14%, transparent); }
 .pe-dim { color: var(--dim); font-size: .8rem; overflow-wrap: anywhere; }
+.pe-says { margin: .1rem 0 .5rem; }
+.pe-says:empty { display: none; }
+.pe-says.warn { border-left: 4px solid #e69f00; padding-left: .5rem; }
 .pe-scroll { overflow-x: auto; overflow-y: hidden; padding-bottom: 2px; }
 .pe-strip { display: grid; gap: 3px; width: max-content; max-width: 100%; align-items: center; }
-.pe-strip .c { color: var(--dim); font-size: .7rem; text-align: center; white-space: nowrap; overflow: hidden;
-               text-overflow: ellipsis; }
+.pe-strip .c { color: var(--dim); font-size: .7rem; text-align: center; line-height: 1.1; align-self: end;
+               overflow-wrap: anywhere; }
 .pe-strip .l { color: var(--dim); font-size: .72rem; padding-right: .3rem; text-align: right; white-space: nowrap; }
 .pe-t { position: relative; margin: 0; aspect-ratio: 1; border-radius: 4px; background: var(--soft); min-width: 0; }
 .pe-t img { width: 100%; height: 100%; object-fit: cover; border-radius: 4px; display: block; }
 .pe-t.off img { opacity: .18; }
 .pe-t.none { border: 1px dashed var(--line); display: grid; place-items: center; color: var(--dim); font-size: .62rem;
              text-align: center; overflow: hidden; line-height: 1.1; padding: 2px; }
+.pe-t.num { display: grid; place-items: center; font-size: .72rem; font-variant-numeric: tabular-nums;
+            background: color-mix(in srgb, var(--orange) calc(var(--e) * 85%), var(--soft)); }
+.pe-t.num.off { opacity: .25; }
+.pe-t .v.hot { background: #a84300; }
 .pe-t .v { position: absolute; left: 0; right: 0; bottom: 0; font-size: .68rem; text-align: center; color: #fff;
            background: rgba(0,0,0,.62); border-radius: 0 0 4px 4px; font-variant-numeric: tabular-nums; }
 .pe-gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: .6rem; }
@@ -50,7 +58,10 @@ STYLE = """
             margin: .2rem 0 .6rem; }
 .pe-tile { border: 1px solid var(--line); border-radius: 10px; padding: .55rem .8rem; }
 .pe-tile b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; line-height: 1.3; }
-.pe-structure svg { max-width: 100%; height: auto; background: #fff; border-radius: 8px; }
+.pe-legend { display: flex; flex-wrap: wrap; gap: .2rem .9rem; font-size: .8rem; }
+.pe-legend i { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%; margin-right: .35rem; }
+.pe-legend span { max-width: 16rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.pe-structure img { max-width: 100%; height: auto; background: #fff; border-radius: 8px; display: block; }
 @media (min-width: 1000px) { .st-key-query { position: sticky; top: 4rem; } }
 [data-testid="stSidebarHeader"]::before { content: "phenoembed"; font-weight: 700; font-size: 1.15rem; }
 [data-testid="stMainBlockContainer"] { padding-top: 3.2rem; max-width: 1680px; }
@@ -64,8 +75,8 @@ def text(value: Any) -> str:
     return html.escape(str(value), quote=True)
 
 
-def data_uri(webp: bytes) -> str:
-    return "data:image/webp;base64," + base64.b64encode(webp).decode()
+def data_uri(data: bytes, kind: str = "image/webp") -> str:
+    return f"data:{kind};base64," + base64.b64encode(data).decode()
 
 
 def caption_of(record: Record) -> str:
@@ -89,8 +100,19 @@ def chips(parts: Sequence[str]) -> str:
     return f'<div class="pe-chips">{"".join(parts)}</div>' if parts else ""
 
 
-def bar(share: float) -> str:
-    return f'<div class="pe-bar"><i style="width:{100 * min(1.0, max(0.0, share)):.1f}%"></i></div>'
+def bar(share: float, says: str) -> str:
+    width = f"{100 * min(1.0, max(0.0, share)):.1f}%"
+    return f'<div class="pe-bar" title="{text(says)}"><i style="width:{width}"></i></div>'
+
+
+@dataclass(frozen=True)
+class Note:
+    """A figure on an image. ``strength``, 0 to 1: how strongly it is coloured; ``hot``: beyond the usual."""
+
+    text: str
+    strength: float = 0.0
+    hot: bool = False
+    says: str = ""
 
 
 def strip_html(
@@ -99,7 +121,7 @@ def strip_html(
     *,
     size: int = 64,
     off: Callable[[Record], bool] | None = None,
-    note: Callable[[Record], str] | None = None,
+    note: Callable[[Record], Note | None] | None = None,
 ) -> str:
     """The grid: dose labels above, time labels before each line. ``off``: shown pale; ``note``: a figure on top."""
     if not strip.records():
@@ -123,6 +145,15 @@ def gallery(records: Sequence[Record], show: Show) -> str:
     return f'<div class="pe pe-gallery">{"".join(figures)}</div>'
 
 
+def legend(names: Sequence[str], colours: Sequence[str], title: str) -> str:
+    """What each colour stands for."""
+    parts = [
+        f'<span><i style="background:{text(colour)}"></i><bdi>{text(name)}</bdi></span>'
+        for name, colour in zip(names, colours, strict=True)
+    ]
+    return f'<div class="pe pe-legend" role="list" aria-label="{text(title)}">{"".join(parts)}</div>'
+
+
 def tiles(figures: Mapping[str, str]) -> str:
     """A few large numbers, each with its label."""
     parts = [
@@ -135,14 +166,20 @@ def _thumb(
     record: Record | None,
     show: Show,
     off: Callable[[Record], bool] | None,
-    note: Callable[[Record], str] | None,
+    note: Callable[[Record], Note | None] | None,
 ) -> str:
     if record is None:
         return '<div class="pe-t none" title="not imaged at this dose and time"></div>'
-    caption = text(caption_of(record))
-    source = show(record)
-    if source is None:
-        return f'<div class="pe-t none" title="{caption}: the image file cannot be read">no<br>file</div>'
+    caption, source = text(caption_of(record)), show(record)
     pale = " off" if off is not None and off(record) else ""
-    figure = "" if note is None else f'<span class="v">{text(note(record))}</span>'
-    return f'<div class="pe-t{pale}"><img src="{source}" alt="{caption}" title="{caption}">{figure}</div>'
+    said = None if note is None else note(record)
+    hot = " hot" if said is not None and said.hot else ""
+    hint = caption if said is None or not said.says else f"{caption}: {text(said.says)}"
+    if source is not None:
+        figure = "" if said is None else f'<span class="v{hot}">{text(said.text)}</span>'
+        return f'<div class="pe-t{pale}" title="{hint}"><img src="{source}" alt="{caption}">{figure}</div>'
+    if record.get("path"):
+        return f'<div class="pe-t none" title="{hint}: the image file cannot be read">no<br>file</div>'
+    if said is None:
+        return f'<div class="pe-t none" title="{hint}: a profile without an image">profile</div>'
+    return f'<div class="pe-t num{pale}" style="--e:{said.strength:.2f}" title="{hint}">{text(said.text)}</div>'

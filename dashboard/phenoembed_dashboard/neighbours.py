@@ -36,13 +36,17 @@ class Filters:
     def __bool__(self) -> bool:
         return any((self.doses, self.times, self.plates, self.moas, self.other_plates_only))
 
-    def passes(self, record: dict[str, Any]) -> bool:
-        """Whether an image lies within the doses, times and plates; controls have no dose."""
-        return (
-            (not self.doses or record["role"] == "control" or record["concentration_um"] in self.doses)
-            and (not self.times or record["time_h"] in self.times)
-            and (not self.plates or record["plate"] in self.plates)
-        )
+    def passes(self, catalogue: Catalogue, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Which of these images lie within the doses, times and plates; controls have no dose."""
+        passing = np.ones(len(rows), np.bool_)
+        if self.doses:
+            control = catalogue.column("role")[rows] == "control"
+            passing &= control | np.isin(catalogue.column("concentration_um")[rows], self.doses)
+        if self.times:
+            passing &= np.isin(catalogue.column("time_h")[rows], self.times)
+        if self.plates:
+            passing &= np.isin(catalogue.column("plate")[rows], self.plates)
+        return passing
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def control_similarity(catalogue: Catalogue, rows: Rows) -> float | None:
     controls = controls[np.isin(plates[controls], np.unique(plates[rows]))]
     if not len(controls) or not len(rows):
         return None
-    a, b = _unit_mean(catalogue.vectors[rows]), _unit_mean(catalogue.vectors[controls])
+    a, b = _unit_mean(catalogue.compared[rows]), _unit_mean(catalogue.compared[controls])
     return float(a @ b)
 
 

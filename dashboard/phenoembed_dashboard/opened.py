@@ -83,6 +83,16 @@ def nothing(why: str, command: str | None = None) -> None:
         st.code(command, language=None)
 
 
+def no_probe(catalogue: Catalogue, why: str) -> None:
+    """The empty state of what needs a probe; which needs an encoder that was trained here."""
+    imported = {info.id for info in the_store().encoders() if info.imported}
+    if catalogue.encoder in imported:
+        why += ": these embeddings were imported, and probes need an encoder that was trained here on images"
+        nothing(why, "phenoembed train PLATES")
+    else:
+        nothing(why, "phenoembed probe --task compound")
+
+
 def plain(message: str) -> str:
     """A message whose characters Markdown shall leave alone."""
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+-!|<>:$~&" else letter for letter in message)

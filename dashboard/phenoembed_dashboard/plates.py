@@ -1,7 +1,8 @@
 """A plate as a table of wells: one value a well, of any column, or how far a well lies from the controls."""
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from phenoembed_dashboard.catalogue import Catalogue, Rows
+from phenoembed_dashboard.effect import distances, untreated
 from phenoembed_dashboard.strips import dose_label
+from phenoembed_store import Store
 
 Grid = tuple[list[str], list[int]]  # row letters and column numbers of a plate
 FORMATS = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
 ROW_NAMES = [chr(65 + i) if i < 26 else f"A{chr(65 + i - 26)}" for i in range(32)]
 DISTANCE = "distance to DMSO"
+"""In the unit of effect.py: 1 is what untreated wells have among themselves."""
+CALLED, P_RIGHT = "called:", "p_right:"  # followed by a probe's task
 HIDDEN = frozenset(
     ("path", "content_hash", "file_bytes", "file_mtime_ns", "encoder", "screen", "plate", "well", "group_id", "z",
      "channel", "field", "configuration", "time_h", "replicate")
@@ -30,25 +35,61 @@ NAMES = {
 }
 
 
-def value_columns(catalogue: Catalogue) -> dict[str, str]:
+Calls = Mapping[str, Mapping[str, tuple[str, float]]]
+"""Of each probe's task, by group: what the group was called, and the probability of what it is."""
+
+
+def calls(store: Store, catalogue: Catalogue) -> Calls:
+    """What probes called the groups that they tested this encoder on, out of fold."""
+    found: dict[str, dict[str, tuple[str, float]]] = {}
+    for row in store.predictions().to_pylist():
+        if (row["encoder"], row["features"]) == (catalogue.encoder, "encoder"):
+            found.setdefault(row["task"], {})[row["group_id"]] = (row["predicted"], row["p_label"])
+    return found
+
+
+def value_columns(catalogue: Catalogue, calls: Calls) -> dict[str, str]:
     """What a plate can be coloured by: column and its name for people, the useful ones first."""
     first = [DISTANCE, "intensity_mean", "intensity_sd", "concentration_um", "compound", "moa", "role"]
-    there = [name for name in catalogue.table.column_names if name not in HIDDEN]
+    there = [name for name in catalogue.table.column_names if name not in HIDDEN and _says_something(catalogue, name)]
     order = [*(name for name in first if name == DISTANCE or name in there), *(n for n in there if n not in first)]
-    return {name: NAMES.get(name, name.replace("_", " ")) for name in order}
+    predicted = {f"{CALLED}{task}": f"called, as {task} (held-out groups)" for task in calls}
+    probable = {f"{P_RIGHT}{task}": f"probability of the right {task} (held-out groups)" for task in calls}
+    return {name: NAMES.get(name, name.replace("_", " ")) for name in order} | predicted | probable
 
 
 def is_categorical(catalogue: Catalogue, column: str) -> bool:
-    if column == DISTANCE:
+    if column == DISTANCE or column.startswith(P_RIGHT):
         return False
+    if column.startswith(CALLED):
+        return True
     kind = catalogue.table.schema.field(column).type
     return not (pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def well_rows(catalogue: Catalogue, plate: str, time: float | None, column: str) -> list[dict[str, Any]]:
-    """A row a well of the plate (at one time): its place, what is in it, and its value (mean over its images)."""
+def _says_something(catalogue: Catalogue, column: str) -> bool:
+    return bool(catalogue.table.column(column).null_count < len(catalogue.table))
+
+
+def _values(catalogue: Catalogue, rows: Rows, column: str, calls: Calls) -> Sequence[Any] | npt.NDArray[Any]:
+    """Of each of these images its value."""
+    if column == DISTANCE:
+        return _distances(catalogue, rows)
+    for prefix, part in ((CALLED, 0), (P_RIGHT, 1)):
+        if column.startswith(prefix):
+            known = calls.get(column.removeprefix(prefix), {})
+            groups = catalogue.column("group_id")[rows]
+            return [known[group][part] if group in known else None for group in groups]
+    return catalogue.column(column)[rows]
+
+
+def well_rows(
+    catalogue: Catalogue, plate: str, time: float | None, column: str, calls: Calls | None = None
+) -> list[dict[str, Any]]:
+    """A row a well of the plate (at one time): its place, what is in it, and its value: the mean over its images, or
+    the most frequent."""
     rows = plate_rows(catalogue, plate, time)
-    values = _distances(catalogue, rows) if column == DISTANCE else catalogue.column(column)[rows]
+    values = _values(catalogue, rows, column, calls or {})
     categorical = is_categorical(catalogue, column)
     found: dict[str, dict[str, Any]] = {}
     collected: dict[str, list[Any]] = {}
@@ -70,9 +111,15 @@ def well_rows(catalogue: Catalogue, plate: str, time: float | None, column: str)
         if value is not None and value == value:
             collected[well].append(value)
     for well, these in collected.items():
-        found[well]["value"] = (str(these[0]) if categorical else float(np.mean(these))) if these else None
+        found[well]["value"] = _one(these, categorical)
         found[well]["n_images"] = len(these)
     return [one for one in found.values() if one["value"] is not None]
+
+
+def _one(values: Sequence[Any], categorical: bool) -> Any:
+    if not values:
+        return None
+    return str(Counter(values).most_common(1)[0][0]) if categorical else float(np.mean(values))
 
 
 def plate_rows(catalogue: Catalogue, plate: str, time: float | None) -> Rows:
@@ -128,12 +175,12 @@ def _at_rim(row: dict[str, Any], grid: Grid) -> bool:
 
 
 def _distances(catalogue: Catalogue, rows: Rows) -> npt.NDArray[np.float64]:
-    """1 - cosine between each image and the mean of the controls among these images; NaN without controls."""
-    controls = rows[catalogue.column("role")[rows] == "control"]
-    if not len(controls):
-        return np.full(len(rows), np.nan)
-    centre = catalogue.vectors[controls].mean(axis=0, dtype=np.float64)
-    vectors = catalogue.vectors[rows].astype(np.float64)
-    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(centre)
-    found: npt.NDArray[np.float64] = 1 - np.divide(vectors @ centre, norms, out=np.zeros(len(rows)), where=norms > 0)
+    """Of each image its distance to the controls of its plate and time, 1 being that of controls; NaN without them."""
+    found = np.full(len(rows), np.nan)
+    plates, times = catalogue.codes("plate")[rows], catalogue.codes("time_h")[rows]
+    for plate, time in sorted(set(zip(plates.tolist(), times.tolist(), strict=True))):
+        controls = untreated(catalogue, plate, time)
+        if controls is not None:
+            mine = (plates == plate) & (times == time)
+            found[mine] = distances(catalogue.compared[rows[mine]], controls.centre) / controls.spread
     return found

@@ -1,11 +1,11 @@
 """Which images stand for a compound: a small grid of dose by time, the same field of view throughout."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from phenoembed_dashboard.catalogue import Catalogue, Rows
 
@@ -17,6 +17,9 @@ COLUMNS = (
 )  # fmt: skip
 
 Record = dict[str, Any]
+Keep = Callable[[Catalogue, Rows], npt.NDArray[np.bool_]]
+"""Which of some rows are to be shown."""
+Place = tuple[Any, Any]
 Value = TypeVar("Value")
 
 
@@ -34,10 +37,10 @@ class Strip:
 
 
 def dose_label(value: float | None) -> str:
-    """``0.5 µM``; nanomolar below a hundredth."""
+    """``0.5 µM``; nanomolar below a tenth."""
     if value is None or np.isnan(value):
         return "no dose"
-    return f"{value * 1000:g} nM" if 0 < value < 0.01 else f"{value:.3g} µM" if value < 1000 else f"{value:g} µM"
+    return f"{value * 1000:.3g} nM" if 0 < value < 0.1 else f"{value:.3g} µM" if value < 1000 else f"{value:g} µM"
 
 
 def time_label(value: float | None) -> str:
@@ -50,25 +53,25 @@ def compound_strip(
     *,
     field: int | None = None,
     plates: Sequence[str] = (),
-    keep: Callable[[Record], bool] | None = None,
+    keep: Keep | None = None,
 ) -> Strip:
     """Dose by time, one image each: of this field of view, and of these plates, where there is one."""
-    records = [record for record in catalogue.records(rows, COLUMNS) if keep is None or keep(record)]
-    doses = sorted({record["concentration_um"] for record in records}, key=_none_first)
-    times = sorted({record["time_h"] for record in records}, key=_none_first)
-    by_place: dict[tuple[Any, Any], list[Record]] = defaultdict(list)
-    for record in records:
-        by_place[record["concentration_um"], record["time_h"]].append(record)
-    shown_doses, shown_times = spread(doses, MAX_COLUMNS), spread(times, MAX_LINES)
-    cells = tuple(
-        tuple(_best(by_place.get((dose, time), []), field, plates) for dose in shown_doses) for time in shown_times
+    rows = rows if keep is None else rows[keep(catalogue, rows)]
+    rows = _preferred(catalogue, rows, field, plates)
+    best = _first(
+        zip(_values(catalogue, "concentration_um", rows), _values(catalogue, "time_h", rows), strict=True), rows
     )
+    doses = sorted({dose for dose, _ in best}, key=_none_first)
+    times = sorted({time for _, time in best}, key=_none_first)
+    shown_doses, shown_times = spread(doses, MAX_COLUMNS), spread(times, MAX_LINES)
     left_out = [
         f"{len(shown)} of {len(there)} {what}"
         for shown, there, what in ((shown_doses, doses, "doses"), (shown_times, times, "times"))
         if len(shown) < len(there)
     ]
-    return Strip(tuple(map(dose_label, shown_doses)), tuple(map(time_label, shown_times)), cells, ", ".join(left_out))
+    cells = _cells(catalogue, [[best.get((dose, time)) for dose in shown_doses] for time in shown_times])
+    lines = tuple(time_label(time) if catalogue.timed else "" for time in shown_times)
+    return Strip(tuple(map(dose_label, shown_doses)), lines, cells, ", ".join(left_out))
 
 
 def control_strip(
@@ -77,25 +80,23 @@ def control_strip(
     like: Strip,
     field: int | None = None,
     n_columns: int = 3,
-    keep: Callable[[Record], bool] | None = None,
+    keep: Keep | None = None,
 ) -> Strip:
     """Control wells of the plates that ``like`` shows, at its times: a column a well."""
     shown = like.records()
-    plates = {record["plate"] for record in shown}
     rows = catalogue.control_rows
-    on_plates = rows[np.isin(catalogue.column("plate")[rows], list(plates))]
-    records = [r for r in catalogue.records(on_plates if len(on_plates) else rows, COLUMNS) if keep is None or keep(r)]
-    first = min((record["plate"] for record in records), default=None)
-    wells = spread(sorted({record["well"] for record in records if record["plate"] == first}), n_columns)
-    times = sorted({record["time_h"] for record in shown}, key=_none_first) or sorted({r["time_h"] for r in records})
+    on_plates = rows[np.isin(catalogue.column("plate")[rows], list({record["plate"] for record in shown}))]
+    rows = on_plates if len(on_plates) else rows
+    rows = rows if keep is None else rows[keep(catalogue, rows)]
+    plates = catalogue.column("plate")[rows]
+    first = min(plates.tolist(), default="")
+    wells = spread(sorted(set(catalogue.column("well")[rows[plates == first]].tolist())), n_columns)
+    rows = _preferred(catalogue, rows, field, (first,))
+    best = _first(zip(_values(catalogue, "well", rows), _values(catalogue, "time_h", rows), strict=True), rows)
+    times = sorted({record["time_h"] for record in shown} or {time for _, time in best}, key=_none_first)
     times = spread(times, MAX_LINES)
-    by_place: dict[tuple[Any, Any], list[Record]] = defaultdict(list)
-    for record in records:
-        by_place[record["well"], record["time_h"]].append(record)
-    cells = tuple(
-        tuple(_best(by_place.get((well, time), []), field, (first or "",)) for well in wells) for time in times
-    )
-    return Strip(tuple(wells), tuple(map(time_label, times)), cells)
+    cells = _cells(catalogue, [[best.get((well, time)) for well in wells] for time in times])
+    return Strip(tuple(wells), tuple(time_label(time) if catalogue.timed else "" for time in times), cells)
 
 
 def spread(values: Sequence[Value], limit: int) -> list[Value]:
@@ -106,12 +107,32 @@ def spread(values: Sequence[Value], limit: int) -> list[Value]:
     return [values[place] for place in places]
 
 
-def _best(records: Sequence[Record], field: int | None, plates: Sequence[str]) -> Record | None:
-    def order(record: Record) -> tuple[Any, ...]:
-        apart = 0 if field is None else abs((record["field"] or 0) - field)
-        return (record["plate"] not in plates, record["plate"], apart, record["well"], record["field"])
+def _preferred(catalogue: Catalogue, rows: Rows, field: int | None, plates: Sequence[str]) -> Rows:
+    """The rows, those first that are rather shown: of these plates, then near this field of view."""
+    fields = np.nan_to_num(catalogue.column("field")[rows].astype(float))
+    apart = np.zeros(len(rows)) if field is None else np.abs(fields - field)
+    elsewhere = ~np.isin(catalogue.column("plate")[rows], list(plates))
+    order = np.lexsort((fields, catalogue.codes("well")[rows], apart, catalogue.codes("plate")[rows], elsewhere))
+    return np.asarray(rows[order], np.int64)
 
-    return min(records, key=order, default=None)
+
+def _first(places: Iterable[Place], rows: Rows) -> dict[Place, int]:
+    """Of each place the first of its rows."""
+    found: dict[Place, int] = {}
+    for place, row in zip(places, rows.tolist(), strict=True):
+        found.setdefault(place, row)
+    return found
+
+
+def _values(catalogue: Catalogue, column: str, rows: Rows) -> list[Any]:
+    return [None if value != value else value for value in catalogue.column(column)[rows].tolist()]
+
+
+def _cells(catalogue: Catalogue, rows: Sequence[Sequence[int | None]]) -> tuple[tuple[Record | None, ...], ...]:
+    """The records of these rows, in their places."""
+    wanted = [row for line in rows for row in line if row is not None]
+    records = dict(zip(wanted, catalogue.records(wanted, COLUMNS), strict=True))
+    return tuple(tuple(None if row is None else records[row] for row in line) for line in rows)
 
 
 def _none_first(value: float | None) -> float:

@@ -321,16 +321,26 @@ class Store:
         return select(locked(sql_views(self, query)), query)
 
     def vectors(
-        self, where: str | None = None, *, encoder: str | None = None, columns: Sequence[str] | None = None
+        self,
+        where: str | None = None,
+        *,
+        encoder: str | None = None,
+        columns: Sequence[str] | None = None,
+        compared: bool = False,
     ) -> tuple[pa.Table, Floats]:
-        """Rows (every column but the embedding, or ``columns``) and their embeddings (n, dim), sorted by image key."""
+        """Rows (every column but the embedding, or ``columns``) and their embeddings (n, dim), sorted by image key.
+
+        The embeddings are as the encoder made them; ``compared``: as a search compares them, under the transform that
+        was chosen for the encoder.
+        """
         images = self._images_of(encoder)
         table = images.table if columns is None else pa.table({name: images.column(name) for name in columns})
+        vectors = images.scaled if compared else images.vectors
         rows = images.matching(where)
         if len(images.parts) > 1:  # each is sorted; together they are not
             order = images.sort_order()
             rows = order if rows is None else order[np.isin(order, rows)]
-        return (table, images.vectors) if rows is None else (table.take(pa.array(rows)), images.vectors[rows])
+        return (table, vectors) if rows is None else (table.take(pa.array(rows)), vectors[rows])
 
     def export(self, out: str | Path, where: str | None = None, *, encoder: str | None = None) -> dict[str, Any]:
         """Write images and embeddings to .parquet, .csv, .csv.gz or .h5ad, or to a folder for TensorBoard's projector.

@@ -1,5 +1,6 @@
 """Small stores for the dashboard: synthetic embeddings, real TIFF files, a head and its predictions; no training."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.store.fakes import fake_rows
 
 import phenoembed_store
 from phenoembed_store import Head, Store
+from phenoembed_store.heads import ATTENTION
 from phenoembed_store.schema import PREDICTIONS_SCHEMA, REJECTED_SCHEMA
 
 HOSTILE = (
@@ -51,6 +53,9 @@ def make_store(
         rows = rows.set_column(at, name, pa.array(values, rows.schema.field(name).type))
     store = phenoembed_store.open(folder / "store", create=True)
     store.write_images(rows if moa else rows.drop_columns(["moa"]))
+    trained = {"id": "enc0", "method": "product", "split": "replicate", "fold": 0, "dim": 8, "trained_at": "2026-01-01"}
+    (store.path / "encoders" / "enc0").mkdir()
+    (store.path / "encoders" / "enc0" / "config.json").write_text(json.dumps(trained))
     if probed:
         save_head(store, compounds)
         save_predictions(store)
@@ -62,7 +67,15 @@ def save_head(store: Store, classes: Sequence[str], **config: object) -> str:
     draw = np.random.default_rng(1)
     shapes = ((16, 8), (16,), (len(classes), 16), (len(classes),))
     weights = [draw.normal(size=shape).astype(np.float32) / 3 for shape in shapes]
-    return store.save_head(Head("compound", tuple(classes), *weights, config={"encoder": "enc0", **config}))
+    extra = {}
+    if config.get("method") == "attention":
+        shapes = ((4, 8), (4,), (4, 8), (4,), (4,))
+        extra = {
+            name: draw.normal(size=shape).astype(np.float32) for name, shape in zip(ATTENTION, shapes, strict=True)
+        }
+    return store.save_head(
+        Head("compound", tuple(classes), *weights, config={"encoder": "enc0", **config}, extra=extra)
+    )
 
 
 def save_predictions(store: Store) -> None:

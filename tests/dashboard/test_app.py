@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 from tests.dashboard.conftest import HOSTILE, reject_one
@@ -153,6 +155,25 @@ def test_a_poor_store_is_no_error(store_maker: Callable[..., Store], visit: Call
             assert "no<br>file" in words(test)
         if poor == "no predictions" and page in ("probes", "evidence"):
             assert "phenoembed probe --task compound" in test.code[0].value
+
+
+def test_profiles_without_images_are_shown_by_their_effects(tmp_path: Path, visit: Callable[..., AppTest]) -> None:
+    """Imported embeddings: no page asks for image files, nor for a probe that cannot be made of them."""
+    rows = fake_rows(replicates=3, fields=1)
+    columns = ["plate", "well", "compound", "concentration_um", "role", "moa"]
+    draw = np.random.default_rng(0).normal(size=(len(rows), 4))
+    profiles = pa.table({name: rows.column(name) for name in columns} | {f"f{i}": draw[:, i] for i in range(4)})
+    store = phenoembed_store.open(tmp_path / "imported", create=True)
+    store.import_profiles(profiles, embedding=["f0", "f1", "f2", "f3"])
+    for page in PAGES:
+        test = visit(store, page)
+        assert not test.error, page
+        said = words(test)
+        assert "no<br>file" not in said
+        assert "probe --task" not in said
+        assert '<span class="l">0 h' not in said
+    assert "×</div>" in words(visit(store, "compound"))
+    assert "were imported" in words(visit(store, "evidence"))
 
 
 def test_a_store_without_images_says_what_to_run(tmp_path: Path, visit: Callable[..., AppTest]) -> None:

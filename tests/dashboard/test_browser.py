@@ -1,15 +1,18 @@
 """The dashboard in a real browser: every page opened and clicked through, wide and narrow, light and dark, offline."""
 
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import Trial
 from tests.dashboard.conftest import HOSTILE, make_store
 
 pytest.importorskip("playwright", reason="playwright is not installed")
@@ -27,10 +30,10 @@ PROBED = "_stcore/"
 
 READY = {
     "compound": ".st-key-query img",
-    "evidence": "[data-testid=stVegaLiteChart] svg",
-    "map": "[data-testid=stVegaLiteChart] canvas",
-    "plate": ".pe-gallery img",
-    "probes": "[data-testid=stVegaLiteChart] svg",
+    "evidence": "figure svg",
+    "map": ".map canvas",
+    "plate": ".plate svg",
+    "probes": "figure svg",
     "store": ".pe-tile",
 }
 WINDOWS: dict[str, dict[str, Any]] = {
@@ -67,9 +70,7 @@ class Visit:
         """Wait until the script has run and no element is stale."""
         self.page.wait_for_function(
             "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'"
-            " && !document.querySelector('[data-stale=true], [data-testid=stSkeleton]')"
-            " && [...document.querySelectorAll('[data-testid=stVegaLiteChart]')].every("
-            "    chart => chart.querySelector('svg, canvas'))",
+            " && !document.querySelector('[data-stale=true], [data-testid=stSkeleton]')",
             timeout=60_000,
         )
 
@@ -93,12 +94,19 @@ def browser() -> Iterator[Browser]:
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A dashboard that runs on a store with ordinary and hostile names."""
     store = make_store(tmp_path_factory.mktemp("browser"), ("nocodazole", "taxol", "staurosporine", *HOSTILE))
+    with serving(store.path) as found:
+        yield found
+
+
+@contextmanager
+def serving(store: Path) -> Iterator[str]:
+    """The address of a dashboard on this store; nothing that ran in it may have failed."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     code = "import sys; from phenoembed_cli.main import main; sys.argv = sys.argv[1:]; main()"
-    command = [sys.executable, "-c", code, "phenoembed", "dashboard", "--store", str(store.path), "--port", str(port)]
-    log = tmp_path_factory.mktemp("log") / "dashboard.txt"
+    command = [sys.executable, "-c", code, "phenoembed", "dashboard", "--store", str(store), "--port", str(port)]
+    log = store.parent / "dashboard.log"
     with log.open("w") as output, subprocess.Popen([*command, "--headless"], stdout=output, stderr=output) as server:
         for _ in range(600):
             with socket.socket() as probe:
@@ -178,24 +186,61 @@ def test_a_click_on_a_well_shows_its_images(visit: Callable[..., Visit]) -> None
     here = visit()
     page = here.open("plate")
     before = page.locator(".pe-gallery img").first.get_attribute("alt")
-    wells = page.locator("[data-testid=stVegaLiteChart] svg path[aria-label*='well: ']")
-    for i in range(wells.count()):
-        label = wells.nth(i).get_attribute("aria-label") or ""
-        if str(before).split(", ")[3].split(" ")[-1] not in label:
-            wells.nth(i).click()
-            break
-    expect(page.locator(".pe-gallery img").first).not_to_have_attribute("alt", str(before))
+    page.locator(".plate path[aria-label^='B05: ']").click()
+    expect(page.locator(".pe-gallery img").first).to_have_attribute("alt", re.compile("P1 B05, "))
+    assert "P1 B05" not in str(before)
+    here.settle()
+    assert "well=B05" in page.url
+    page.locator(".plate svg").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".pe-gallery img").first).to_have_attribute("alt", re.compile("P1 B04, "))
     here.settle()
     here.end()
+
+
+def test_a_line_drawn_on_the_map_shows_the_compounds_within(visit: Callable[..., Visit]) -> None:
+    """A click on empty ground lets go of them."""
+    here = visit()
+    page = here.open("map")
+    expect(page.get_by_text("draw a line around some")).to_have_count(2)
+    place = page.locator(".map canvas").bounding_box()
+    assert place is not None
+    x, y, width, height = place["x"] + 1, place["y"] + 1, place["width"] - 2, place["height"] - 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for corner in ((x + width, y), (x + width, y + height), (x, y + height)):
+        page.mouse.move(*corner, steps=4)
+    page.mouse.up()
+    expect(page.get_by_text("of 11 compounds")).to_be_visible()
+    expect(page.get_by_role("link", name="What looks like it?").first).to_be_visible()
+    here.settle()
+    page.locator(".map canvas").click(position={"x": 2, "y": 2})
+    expect(page.get_by_text("of 11 compounds")).to_have_count(0)
+    here.settle()
+    here.end()
+
+
+def test_an_image_that_is_dropped_finds_its_neighbours(browser: Browser, trial: Trial) -> None:
+    """Embedded by the store's own encoder, in a process of its own; no file of it is kept."""
+    image = trial.screen.table.column("path")[0].as_py()
+    with serving(trial.path) as address:
+        context = browser.new_context(**WINDOWS["wide-light"])
+        here = Visit(context.new_page(), address)
+        here.page.goto(f"{address}/?by=Image+file")
+        here.page.locator("input[type=file]").set_input_files(image)
+        expect(here.page.get_by_text("nearest compounds")).to_be_visible()
+        expect(here.page.get_by_text("The image you chose")).to_be_visible()
+        here.settle()
+        here.end()
+        context.close()
 
 
 def test_figures_and_tables_can_be_downloaded(visit: Callable[..., Visit]) -> None:
     here = visit()
     page = here.open("evidence", "?compound=taxol")
-    page.locator("[data-testid=stVegaLiteChart]").first.hover()
-    for button, start in (("Download as PNG", b"\x89PNG"), ("Figure as SVG", b"<svg")):
+    for button, start in (("PNG", b"\x89PNG"), ("SVG", b"<svg"), ("CSV", b"class,images,probability")):
         with page.expect_download() as download:
-            page.get_by_role("button", name=button).first.click()
+            page.get_by_role("button", name=button, exact=True).first.click()
         assert Path(download.value.path()).read_bytes().startswith(start)
     with page.expect_download() as download:
         page.get_by_role("button", name="Table as CSV").click()

@@ -11,7 +11,7 @@ from tests.store.fakes import fake_rows
 from phenoembed_dashboard.catalogue import open_catalogue, stamp
 from phenoembed_dashboard.downloads import to_csv
 from phenoembed_dashboard.evidence import group_choices, group_evidence
-from phenoembed_dashboard.maps import map_rows, principal_components
+from phenoembed_dashboard.maps import make_map, principal_components
 from phenoembed_dashboard.markup import strip_html, text
 from phenoembed_dashboard.neighbours import Filters, Query, find_neighbours, where
 from phenoembed_dashboard.plates import edge_effect, plate_grid, split_well, well_rows
@@ -64,11 +64,13 @@ def test_filters_become_one_condition(store_maker: Callable[..., Store]) -> None
         assert find_neighbours(store, catalogue, Query(compound=name), Filters(times=(24.0,)), 3).neighbours
 
 
-def test_evidence_is_the_store_s_posterior(shared_store: Store) -> None:
-    """With images switched off too: the same as the store's posterior of the group without them."""
-    catalogue = open_catalogue(shared_store.path)
-    head = shared_store.head("compound")
-    group = group_choices(shared_store, catalogue, "taxol")[0]
+@pytest.mark.parametrize("method", ["product", "baseline", "balanced", "attention", "embedding-mean", "instance-lse"])
+def test_evidence_is_the_store_s_posterior(store_maker: Callable[..., Store], method: str) -> None:
+    """With images switched off too, and for a head of any method: the store's posterior of the group without them."""
+    store = store_maker()
+    head = store.head(save_head(store, ("a", "b", "c"), method=method, temperature=1.7))
+    catalogue = open_catalogue(store.path)
+    group = group_choices(store, catalogue, "taxol")[0]
     evidence = group_evidence(catalogue, head, group.group_id, "taxol")
     mine = f"group_id = '{group.group_id}'"
     for condition, kept in (
@@ -76,27 +78,22 @@ def test_evidence_is_the_store_s_posterior(shared_store: Store) -> None:
         (f"{mine} AND concentration_um > 1", np.array([r["concentration_um"] > 1 for r in evidence.records])),
         (f"{mine} AND time_h = 72", np.array([r["time_h"] == 72 for r in evidence.records])),
     ):
-        expected = shared_store.posterior(head, condition).column("probabilities")[0].as_py()
+        expected = store.posterior(head, condition).column("probabilities")[0].as_py()
         np.testing.assert_allclose(evidence.posterior(kept), expected, rtol=1e-5)
-    assert evidence.posterior(np.zeros(6, np.bool_)) == pytest.approx(np.full(5, 0.2))
+    assert evidence.posterior(np.zeros(6, np.bool_)) == pytest.approx(np.full(3, 1 / 3))
+    assert evidence.adds == (method in ("product", "baseline", "balanced"))
 
 
-def test_balanced_evidence_is_the_store_s_posterior(store_maker: Callable[..., Store]) -> None:
-    store = store_maker()
-    save_head(store, ("a", "b", "c"), method="balanced", temperature=1.7)
-    catalogue, head = open_catalogue(store.path), store.head("compound")
-    group = group_choices(store, catalogue, "taxol")[0]
-    evidence = group_evidence(catalogue, head, group.group_id, "taxol")
-    expected = store.posterior(head, f"group_id = '{group.group_id}'").column("probabilities")[0].as_py()
-    np.testing.assert_allclose(evidence.posterior(), expected, rtol=1e-5)
-
-
-def test_what_images_add_sums_to_the_log_odds(shared_store: Store) -> None:
+def test_what_images_do_sums_to_the_log_odds(shared_store: Store) -> None:
+    """Where evidence adds, the images' shares of it add up to that of the group."""
     catalogue = open_catalogue(shared_store.path)
     group = group_choices(shared_store, catalogue, "taxol")[0]
     evidence = group_evidence(catalogue, shared_store.head("compound"), group.group_id, "taxol")
     posterior = evidence.posterior()
     assert evidence.log_odds(0, 1).sum() == pytest.approx(np.log(posterior[0] / posterior[1]))
+    kept = np.array([True, False, True, True, True, True])
+    assert evidence.log_odds(0, 1, kept)[1] == 0
+    np.testing.assert_allclose(evidence.log_odds(0, 1, kept)[kept], evidence.log_odds(0, 1)[kept], atol=1e-5)
 
 
 def test_groups_that_the_encoder_never_saw_come_first(shared_store: Store) -> None:
@@ -208,11 +205,11 @@ def test_principal_components_are_scikit_learn_s() -> None:
 def test_a_map_is_kept_in_the_store_and_made_anew_when_damaged(store_maker: Callable[..., Store]) -> None:
     store = store_maker()
     catalogue = open_catalogue(store.path)
-    rows, n, _ = map_rows(store, catalogue, "PCA")
+    made = make_map(store, catalogue, "PCA", "group")
     (file,) = (store.path / "maps").glob("*.npz")
-    assert len(rows) == n == len(store.groups())
+    assert len(made.rows) == made.n == len(store.groups())
     file.write_bytes(b"damaged")
-    assert map_rows(store, catalogue, "PCA")[0] == rows
+    assert make_map(store, catalogue, "PCA", "group") == made
 
 
 def test_tables_become_csv() -> None:

@@ -8,10 +8,10 @@ import streamlit as st
 from phenoembed_dashboard import figures, markup
 from phenoembed_dashboard.catalogue import Catalogue
 from phenoembed_dashboard.downloads import csv_button
+from phenoembed_dashboard.drawing import figure
 from phenoembed_dashboard.evidence import (
     GroupChoice,
     GroupEvidence,
-    adds,
     dose_of,
     group_choices,
     group_compound,
@@ -23,6 +23,7 @@ from phenoembed_dashboard.links import select
 from phenoembed_dashboard.opened import (
     cached,
     guarded,
+    no_probe,
     nothing,
     remember,
     remembered,
@@ -40,19 +41,14 @@ def page() -> None:
         st.html(markup.STYLE)
         heads: dict[str, str] = usable_heads(the_store(), catalogue)
         if not heads:
-            nothing("this encoder has no head yet", "phenoembed probe --task compound")
+            no_probe(catalogue, "no head can be asked yet")
             return
         chosen = _choose(catalogue, heads)
         if chosen is None:
             return
         compound, group, head_id = chosen
         head = the_store().head(head_id)
-        if not adds(head):
-            method = head.config.get("method")
-            nothing(f"the evidence of a '{method}' head does not add over images, so none can be taken away")
-            return
-        evidence = group_evidence(catalogue, head, group.group_id, compound)
-        _show(catalogue, evidence, group, head_id)
+        _show(catalogue, group_evidence(catalogue, head, group.group_id, compound), group, head_id)
 
 
 def _choose(catalogue: Catalogue, heads: dict[str, str]) -> tuple[str, GroupChoice, str] | None:
@@ -92,47 +88,64 @@ def _show(catalogue: Catalogue, evidence: GroupEvidence, group: GroupChoice, hea
     doses = list(dict.fromkeys(dose_of(record) for record in records))
     times = sorted({record["time_h"] for record in records})
     label = _column_label(records)
-    scope = f"{group.group_id}:{head}"
-    kept = _switches(records, doses, times, label, scope)
+    kept = _switches(records, doses, times, label, f"{group.group_id}:{head}")
     before, after = evidence.posterior(), evidence.posterior(kept)
     called = int(before.argmax())
-    rival = int(np.argsort(-before, kind="stable")[1]) if len(before) > 1 else called
     st.html(_sentence(evidence, before, after, called, kept, group))
     left, right = st.columns([1, 1], gap="large")
     with left:
-        strip = _grid(records, doses, times, label)
-        show = load_pictures(store_path(), catalogue, records)
-        share = dict(zip(map(id, records), evidence.log_odds(called, rival, kept), strict=True))
-        on = dict(zip(map(id, records), kept, strict=True))
-        st.html(
-            '<div class="pe"><b>The images, and what each adds to the call</b>'
-            f'<div class="pe-dim">log-odds of {markup.text(evidence.classes[called])} against '
-            f"{markup.text(evidence.classes[rival])}; above 0 speaks for the call</div>"
-            + markup.strip_html(
-                strip,
-                show,
-                size=128,
-                off=lambda r: not on[id(r)],
-                note=lambda r: f"{share[id(r)]:+.1f}" if on[id(r)] else "off",
-            )
-            + "</div>"
-        )
-        rows = [
-            {
-                "dose": label(dose_of(record)), "time": time_label(record["time_h"]), "well": record["well"],
-                "plate": record["plate"], "field": record["field"], "switched_on": bool(flag), "adds": float(value),
-            }
-            for record, flag, value in zip(records, kept, evidence.log_odds(called, rival, kept), strict=True)
-        ]  # fmt: skip
-        csv_button(rows, "evidence.csv")
+        _images(catalogue, evidence, kept, called, before, label)
     with right:
-        st.markdown("**What it is called**")
-        figures.show(
-            figures.posterior_bars(_bars(evidence, before, after, bool(kept.all())), not kept.all()),
-            "posterior", "probability of the classes",
-        )  # fmt: skip
-        _alone(evidence, called, "concentration_um" if records[0]["role"] != "control" else "well", "dose", label)
-        _alone(evidence, called, "time_h", "time", time_label)
+        st.html('<div class="pe"><b>What it is called</b></div>')
+        rows = _bars(evidence, before, after, bool(kept.all()))
+        figure(figures.posterior_bars, rows, not kept.all(), key="posterior", says="probability of classes", rows=rows)
+        parts = [
+            *_parts(evidence, called, "well" if records[0]["role"] == "control" else "concentration_um", label),
+            *_parts(evidence, called, "time_h", time_label),
+        ]
+        if parts:
+            st.html('<div class="pe"><b>What each dose and time says by itself, and what is left without it</b></div>')
+            title = f"probability of {evidence.classes[called][:40]}"
+            figure(figures.part_bars, parts, title, key="parts", says="probability of the call by part", rows=parts)
+
+
+def _images(catalogue: Catalogue, evidence: GroupEvidence, kept: Any, called: int, before: Any, label: Any) -> None:
+    """The group's images, each with what it does for the call."""
+    records = evidence.records
+    rival = int(np.argsort(-before, kind="stable")[1]) if len(before) > 1 else called
+    odds = evidence.log_odds(called, rival, kept)
+    share = dict(zip(map(id, records), odds, strict=True))
+    on = dict(zip(map(id, records), kept, strict=True))
+    reach = max(1e-9, float(np.abs(odds).max()))
+    doses = list(dict.fromkeys(dose_of(record) for record in records))
+    strip = _grid(records, doses, sorted({record["time_h"] for record in records}), label)
+    names = [markup.text(evidence.classes[i]) for i in (called, rival)]
+    st.html(
+        '<div class="pe"><b>The images, and what each does for the call</b>'
+        f'<div class="pe-dim">log-odds of {names[0]} against {names[1]} that are lost without it; above 0 it speaks '
+        "for the call</div>"
+        + markup.strip_html(
+            strip,
+            load_pictures(store_path(), catalogue, records),
+            size=128,
+            off=lambda r: not on[id(r)],
+            note=lambda r: _note(share[id(r)], on[id(r)], reach),
+        )
+        + "</div>"
+    )
+    if not evidence.adds:
+        st.caption(
+            f"With the method '{evidence.head.method}' evidence does not add: whatever is switched off, the "
+            "probabilities are worked out anew from the embeddings that are left; these figures do not sum up."
+        )
+    rows = [
+        {
+            "dose": label(dose_of(record)), "time": time_label(record["time_h"]), "well": record["well"],
+            "plate": record["plate"], "field": record["field"], "switched_on": bool(flag), "does": float(value),
+        }
+        for record, flag, value in zip(records, kept, odds, strict=True)
+    ]  # fmt: skip
+    csv_button(rows, "evidence.csv")
 
 
 def _switches(records: tuple[Record, ...], doses: list[Any], times: list[Any], label: Any, scope: str) -> Any:
@@ -203,16 +216,18 @@ def _bars(evidence: GroupEvidence, before: Any, after: Any, whole: bool) -> list
     return rows
 
 
-def _alone(evidence: GroupEvidence, called: int, column: str, title: str, label: Any) -> None:
+def _note(share: float, on: bool, reach: float) -> markup.Note:
+    return markup.Note(f"{share:+.1f}", max(0.0, share) / reach) if on else markup.Note("off")
+
+
+def _parts(evidence: GroupEvidence, called: int, column: str, label: Any) -> list[dict[str, Any]]:
+    """The probability of the call from each value of a column alone and without it; nothing where it has but one."""
     rows = evidence.without(called, column)
-    if len(rows) < 2:
-        return
-    drawn = [
-        {"value": label(row[column]), "images": images, "probability": row[key]}
-        for row in rows
+    return [
+        {"part": label(row[column]), "images": images, "probability": row[key], "n_images": row["n_images"]}
+        for row in (rows if len(rows) > 1 else [])
         for images, key in (("it alone", "p_alone"), ("all but it", "p_without"))
     ]
-    figures.show(figures.dose_lines(drawn, title), f"by-{title}", f"probability of the call by {title}")
 
 
 def _grid(records: tuple[Record, ...], doses: list[Any], times: list[Any], label: Any) -> Strip:

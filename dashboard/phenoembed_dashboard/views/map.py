@@ -5,11 +5,11 @@ from typing import Any
 
 import streamlit as st
 
-from phenoembed_dashboard import figures, markup
+from phenoembed_dashboard import clickable, figures, markup
 from phenoembed_dashboard.catalogue import Catalogue
-from phenoembed_dashboard.downloads import csv_button
+from phenoembed_dashboard.drawing import downloads, drawn
 from phenoembed_dashboard.links import adopt, publish, segmented, select
-from phenoembed_dashboard.maps import MAX_POINTS, colours, map_rows, methods
+from phenoembed_dashboard.maps import POINTS, Map, colouring, make_map, methods, point_data
 from phenoembed_dashboard.navigation import page_of
 from phenoembed_dashboard.opened import cached, guarded, nothing, store_path, the_catalogue
 from phenoembed_dashboard.pictures import load_pictures
@@ -18,8 +18,9 @@ from phenoembed_dashboard.strips import compound_strip
 BY = {
     "moa": "mechanism",
     "compound": "compound",
+    "dose": "dose",
+    "plate": "plate",
     "replicate": "replicate",
-    "plates": "plate",
     "role": "treated or control",
 }
 MAX_SHOWN = 6
@@ -29,18 +30,15 @@ def page() -> None:
     with guarded():
         catalogue = the_catalogue()
         st.html(markup.STYLE)
-        first, second, third = st.columns([2, 3, 3], vertical_alignment="bottom")
+        first, second, third, fourth = st.columns([2, 3, 3, 3], vertical_alignment="bottom")
         method = segmented("Laid out by", methods(), "method", place=first)
+        point = select("A point is", list(POINTS), "point", form=lambda name: POINTS[name], place=second)
         with st.spinner("Laying out the map; it is kept in the store…"):
-            rows, n_groups, axes = cached(map_rows, method=method)
-        by = _colour(catalogue, rows, second)
-        _find(catalogue, third)
-        _draw(catalogue, rows, n_groups, axes, by)
-
-
-def _colour(catalogue: Catalogue, rows: list[dict[str, Any]], place: Any) -> str:
-    there = [name for name in BY if name != "moa" or catalogue.moas]
-    return select("Coloured by", there, "colour", form=lambda name: BY[name], place=place)
+            found: Map = cached(make_map, method=method, point=point)
+        there = [name for name in BY if (name != "moa" or catalogue.moas) and (name != "dose" or point == "dose")]
+        by = select("Coloured by", there, "colour", form=lambda name: BY[name], place=third)
+        _find(catalogue, fourth)
+        _draw(catalogue, found, by, f"map:{method}:{point}")
 
 
 def _find(catalogue: Catalogue, place: Any) -> None:
@@ -52,39 +50,35 @@ def _find(catalogue: Catalogue, place: Any) -> None:
     publish("compound")
 
 
-def _draw(catalogue: Catalogue, rows: list[dict[str, Any]], n_groups: int, axes: tuple[str, str], by: str) -> None:
+def _draw(catalogue: Catalogue, found: Map, by: str, key: str) -> None:
     named = st.session_state.get("compound")
-    if named:
-        values, order = ["other" if row["compound"] != named else named for row in rows], [named, "other"]
-        drawn = sorted(zip(rows, values, strict=True), key=lambda pair: pair[1] == named)
-    else:
-        values, order = colours(rows, by)
-        drawn = list(zip(rows, values, strict=True))
-    points = [{**row, "colour": value} for row, value in drawn]
+    values, order, palette = colouring(found.rows, by, named)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        chart = figures.group_map(points, *axes, BY[by], order=order)
-        state = figures.show(chart, "map", "map of groups of images", on_select="rerun")
-        capped = f"{len(rows):,} of {n_groups:,} groups are drawn, picked evenly" if n_groups > MAX_POINTS else ""
+        st.html(markup.legend(order, palette, named or BY[by]))
+        chosen = clickable.points(point_data(found.rows, values, order, palette), key)
+        st.html(f'<div class="pe pe-dim" style="text-align:center">{found.axes[0]} → · {found.axes[1]} ↑</div>')
+        n = len(found.rows)
         st.caption(
-            (f"{capped}. " if capped else f"{n_groups:,} groups of images. ")
-            + "Near points look alike. Crosses are controls. Click a point, or drag a box around some."
+            (f"{n:,} of {found.n:,} points are drawn, picked at random. " if n < found.n else f"{n:,} points. ")
+            + "Near points look alike; crosses are controls. Click a point, or draw a line around some."
         )
-        csv_button(rows, "map.csv")
+        points = [{**row, "colour": value} for row, value in zip(found.rows, values, strict=True)]
+        downloads(lambda: drawn(figures.group_map, points, *found.axes, BY[by], order, palette), key, points)
     with right:
-        _chosen(catalogue, rows, state, named)
+        _chosen(catalogue, [found.rows[place] for place in chosen], found, named)
 
 
-def _chosen(catalogue: Catalogue, rows: list[dict[str, Any]], state: Any, named: str | None) -> None:
-    counts = Counter(row["compound"] for row in _selected(rows, state))
+def _chosen(catalogue: Catalogue, chosen: list[dict[str, Any]], found: Map, named: str | None) -> None:
+    counts = Counter(row["compound"] for row in chosen)
     if named and not counts:
-        counts[named] = sum(row["compound"] == named for row in rows)
+        counts[named] = sum(row["compound"] == named for row in found.rows)
     if not counts:
-        nothing("click a point or drag a box: the compounds there appear here, with their images")
+        nothing("click a point or draw a line around some: the compounds there appear here, with their images")
         return
     n = sum(counts.values())
     st.html(
-        f'<div class="pe"><b>{n:,} {"group" if n == 1 else "groups"}</b> of {len(counts):,} '
+        f'<div class="pe"><b>{n:,} {"point" if n == 1 else "points"}</b> of {len(counts):,} '
         f"{'compound' if len(counts) == 1 else 'compounds'}</div>"
     )
     names = [name for name, _ in counts.most_common(MAX_SHOWN)]
@@ -92,9 +86,7 @@ def _chosen(catalogue: Catalogue, rows: list[dict[str, Any]], state: Any, named:
     show = load_pictures(store_path(), catalogue, [r for strip in strips.values() for r in strip.records()])
     for name in names:
         compound = catalogue.compounds[name]
-        parts = [markup.chip(f"{counts[name]:,} groups here")] + (
-            [markup.chip(compound.moa, "info")] if compound.moa else []
-        )
+        parts = [markup.chip(f"{counts[name]:,} here")] + ([markup.chip(compound.moa, "info")] if compound.moa else [])
         with st.container(border=True):
             st.html(
                 f'<div class="pe"><div class="pe-head">{markup.name(name)}</div>{markup.chips(parts)}'
@@ -106,15 +98,3 @@ def _chosen(catalogue: Catalogue, rows: list[dict[str, Any]], state: Any, named:
             )  # fmt: skip
     if len(counts) > MAX_SHOWN:
         st.caption(f"and {len(counts) - MAX_SHOWN:,} more compounds")
-
-
-def _selected(rows: list[dict[str, Any]], state: Any) -> list[dict[str, Any]]:
-    selection = (state or {}).get("selection", {})
-    groups = {point["group"] for point in selection.get("point", [])}
-    if groups:
-        return [row for row in rows if row["group"] in groups]
-    box = selection.get("box") or {}
-    if "x" not in box or "y" not in box:
-        return []
-    (left, right), (bottom, top) = sorted(box["x"]), sorted(box["y"])
-    return [row for row in rows if left <= row["x"] <= right and bottom <= row["y"] <= top]

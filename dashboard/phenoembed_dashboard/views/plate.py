@@ -4,15 +4,17 @@ from typing import Any
 
 import streamlit as st
 
-from phenoembed_dashboard import figures, markup
+from phenoembed_dashboard import clickable, figures, markup
 from phenoembed_dashboard.catalogue import Catalogue
-from phenoembed_dashboard.downloads import csv_button
-from phenoembed_dashboard.links import segmented, select
+from phenoembed_dashboard.drawing import downloads, drawn
+from phenoembed_dashboard.links import adopt, segmented, select
 from phenoembed_dashboard.navigation import page_of
 from phenoembed_dashboard.opened import cached, guarded, nothing, store_path, the_catalogue
 from phenoembed_dashboard.pictures import large_picture, load_pictures
 from phenoembed_dashboard.plates import (
     DISTANCE,
+    Calls,
+    calls,
     edge_effect,
     is_categorical,
     plate_grid,
@@ -20,7 +22,8 @@ from phenoembed_dashboard.plates import (
     value_columns,
     well_rows,
 )
-from phenoembed_dashboard.strips import COLUMNS, time_label
+from phenoembed_dashboard.strips import COLUMNS, Record, time_label
+from phenoembed_store import Store
 
 MAX_IMAGES = 24
 
@@ -29,29 +32,36 @@ def page() -> None:
     with guarded():
         catalogue = the_catalogue()
         st.html(markup.STYLE)
-        plate, time, column = _choose(catalogue)
+        called: Calls = cached(calls)
+        plate, time, column = _choose(catalogue, called)
+        label = value_columns(catalogue, called)[column]
         rows: list[dict[str, Any]] = cached(_wells, plate=plate, time=time, column=column)
         if not rows:
             nothing(
-                f"no well of plate '{plate}' has a value of '{value_columns(catalogue)[column]}'"
+                f"no well of plate '{plate}' has a value of '{label}'"
                 + (": the plate has no control wells" if column == DISTANCE else "")
             )
             return
         left, right = st.columns([3, 2], gap="large")
         with left:
-            clicked = _heat_map(catalogue, plate, time, column, rows)
+            _heat_map(catalogue, plate, time, column, label, rows)
         with right:
-            _well(catalogue, plate, time, clicked, rows)
+            _well(catalogue, plate, time, rows)
 
 
-def _wells(store: Any, catalogue: Catalogue, plate: str, time: float | None, column: str) -> list[dict[str, Any]]:
-    return well_rows(catalogue, plate, time, column)
+def _wells(store: Store, catalogue: Catalogue, plate: str, time: float | None, column: str) -> list[dict[str, Any]]:
+    rows = well_rows(catalogue, plate, time, column, calls(store, catalogue))
+    for row in rows:
+        value = row["value"] if isinstance(row["value"], str) else f"{row['value']:.4g}"
+        what = ", ".join(part for part in (row["compound"], row["dose"], row["moa"]) if part)
+        row["says"] = f"{row['well']}: {what}: {value}"
+    return rows
 
 
-def _choose(catalogue: Catalogue) -> tuple[str, float | None, str]:
+def _choose(catalogue: Catalogue, called: Calls) -> tuple[str, float | None, str]:
     first, second, third = st.columns([3, 3, 2], vertical_alignment="bottom")
     plate = select("Plate", catalogue.values("plate"), "plate", always=True, place=first)
-    columns = value_columns(catalogue)
+    columns = value_columns(catalogue, called)
     column = select("Colour wells by", list(columns), "colour", form=lambda name: columns[name], place=second)
     times = sorted(set(catalogue.column("time_h")[plate_rows(catalogue, plate, None)].tolist()))
     if len(times) < 2:
@@ -61,39 +71,33 @@ def _choose(catalogue: Catalogue) -> tuple[str, float | None, str]:
 
 
 def _heat_map(
-    catalogue: Catalogue, plate: str, time: float | None, column: str, rows: list[dict[str, Any]]
-) -> str | None:
-    label, categorical = value_columns(catalogue)[column], is_categorical(catalogue, column)
-    grid = plate_grid(rows)
-    chart = figures.plate_map(rows, grid, label, categorical=categorical)
-    state = figures.show(
-        chart, f"plate:{plate}:{column}:{time}", f"{label} of the wells of plate {plate}", on_select="rerun"
-    )
-    found = None if categorical else edge_effect(rows, grid)
-    if found is not None:
+    catalogue: Catalogue, plate: str, time: float | None, column: str, label: str, rows: list[dict[str, Any]]
+) -> None:
+    """The plate; a click on a well is what the page shows next."""
+    categorical, grid = is_categorical(catalogue, column), plate_grid(rows)
+    wells = [row["well"] for row in rows]
+    adopt("well", wells, default=_strongest(rows))
+    svg = drawn(figures.plate_map, rows, grid, label, categorical=categorical)
+    places = [(row["column"], grid[0].index(row["row"])) for row in rows]
+    says = f"{label} of the wells of plate {plate}; arrow keys walk over them"
+    clicked = clickable.plate(svg, wells, places, st.session_state["well"], says, f"plate:{plate}:{column}:{time}")
+    if clicked in wells:
+        st.session_state["well"] = clicked
+    if (found := None if categorical else edge_effect(rows, grid)) is not None:
         strong = abs(found.apart) > 0.5
         words = f"{'edge effect' if strong else 'no clear edge effect'}: the {found.n_rim} {found.of} at the rim differ"
-        badge = markup.chip(
-            f"{words} from those inside by {found.apart:+.2f} sd",
-            "warn" if strong else "same",
-            f"rim {found.rim:.4g}, inside {found.inside:.4g}",
-        )
-        st.html(f'<div class="pe">{markup.chips([badge])}</div>')
-    st.caption("Click a well to see its images. Wells without images are outlines.")
-    csv_button(rows, "plate.csv")
-    chosen = (state or {}).get("selection", {}).get("well", [])
-    return str(chosen[0]["well"]) if chosen else None
+        says = f"{words} from those inside by {found.apart:+.2f} sd (rim {found.rim:.4g}, inside {found.inside:.4g})."
+        st.html(f'<div class="pe pe-says {"warn" if strong else ""}">{markup.text(says.capitalize())}</div>')
+    st.caption("Click a well to see its images. Wells without a value are outlines.")
+    downloads(svg, f"plate:{plate}:{column}:{time}", rows)
 
 
-def _well(
-    catalogue: Catalogue, plate: str, time: float | None, clicked: str | None, rows: list[dict[str, Any]]
-) -> None:
-    wells = [row["well"] for row in rows]
-    if clicked in wells and clicked != st.session_state.get("_clicked"):
-        st.session_state["well"] = clicked
-    st.session_state["_clicked"] = clicked
-    strongest = max(rows, key=lambda row: row["value"])["well"]
-    well = select("Well", sorted(wells), "well", default=strongest)
+def _strongest(rows: list[dict[str, Any]]) -> str:
+    return str(max(rows, key=lambda row: row["value"])["well"])
+
+
+def _well(catalogue: Catalogue, plate: str, time: float | None, rows: list[dict[str, Any]]) -> None:
+    well = select("Well", sorted(row["well"] for row in rows), "well", default=_strongest(rows))
     all_rows = plate_rows(catalogue, plate, time)
     mine = all_rows[catalogue.column("well")[all_rows] == well]
     records = catalogue.records(mine[:MAX_IMAGES], COLUMNS)
@@ -103,21 +107,25 @@ def _well(
     st.html(markup.gallery(records, load_pictures(store_path(), catalogue, records)))
     if len(mine) > MAX_IMAGES:
         st.caption(f"{MAX_IMAGES} of {len(mine):,} images of this well.")
-    fields = [record["field"] for record in records]
-    with st.popover("A whole field, larger", icon=":material/zoom_in:"):
-        number = st.selectbox(
-            "Image",
-            range(len(records)),
-            key=f"large:{plate}:{well}:{time}",
-            format_func=lambda i: f"field {fields[i]}, {time_label(records[i]['time_h'])}",
-        )
-        picture = large_picture(catalogue.picture(records[number]))
-        if isinstance(picture, bytes):
-            st.image(picture, alt=markup.caption_of(records[number]))
-        else:
-            st.html(f'<div class="pe pe-dim">{markup.text(picture)}</div>')
+    if records and catalogue.pictured and st.button("A whole field, larger", icon=":material/zoom_in:"):
+        _whole_field(catalogue, records)
     if row["role"] == "treated":
         st.page_link(
             page_of("compound"), label="What looks like this compound?", icon=":material/biotech:",
             query_params={"compound": row["compound"]},
         )  # fmt: skip
+
+
+@st.dialog("A whole field", width="large")
+def _whole_field(catalogue: Catalogue, records: list[Record]) -> None:
+    """One image whole, read from its file."""
+    number = st.selectbox(
+        "Image",
+        range(len(records)),
+        format_func=lambda i: f"field {records[i]['field']}, {time_label(records[i]['time_h'])}",
+    )
+    picture = large_picture(catalogue.picture(records[number]))
+    if isinstance(picture, bytes):
+        st.image(picture, caption=markup.caption_of(records[number]), alt=markup.caption_of(records[number]))
+    else:
+        st.html(f'<div class="pe pe-dim">{markup.text(picture)}</div>')

@@ -7,8 +7,9 @@ import streamlit as st
 from phenoembed_dashboard import figures, markup
 from phenoembed_dashboard.catalogue import Catalogue
 from phenoembed_dashboard.downloads import csv_button
+from phenoembed_dashboard.drawing import figure as draw
 from phenoembed_dashboard.links import segmented
-from phenoembed_dashboard.opened import cached, guarded, nothing, store_path, the_catalogue
+from phenoembed_dashboard.opened import cached, guarded, no_probe, nothing, store_path, the_catalogue
 from phenoembed_dashboard.pictures import load_pictures
 from phenoembed_dashboard.probing import (
     Confusion,
@@ -37,7 +38,7 @@ def page() -> None:
         st.html(markup.STYLE)
         every: list[dict[str, Any]] = cached(prediction_rows)
         if not every:
-            nothing("nothing was probed with this encoder yet", "phenoembed probe --task compound")
+            no_probe(catalogue, "nothing was probed with this encoder yet")
             return
         tasks = tasks_of(every)
         task = segmented("Asked", tasks, "task", form=lambda name: TITLES.get(name, name))
@@ -61,7 +62,8 @@ def _accuracy(rows: list[dict[str, Any]], task: str) -> None:
     names = figures_of(task)
     figure = segmented("Figure", list(names), "figure", form=lambda name: names[name])
     table = accuracy_rows(rows, figure)
-    figures.show(figures.accuracy_bars(table, names[figure]), "accuracy", f"{names[figure]} by test and features")
+    says = f"{names[figure]} by test and features"
+    draw(figures.accuracy_bars, table, names[figure], key="accuracy", says=says, rows=table)
     tests = {row["test"] for row in table}
     st.caption(
         "Each bar is the mean over folds (± sd where there are several); the orange tick is chance. "
@@ -93,7 +95,7 @@ def _top_k_or_roc(rows: list[dict[str, Any]], tested: list[dict[str, Any]], task
     if kind == "Top-k":
         st.markdown("**Is the right class among the k most probable?**")
         lines = top_k_rows(rows, n_classes)
-        figures.show(figures.curve(lines, "k", "share of groups", points=True), "top-k", "top-k accuracy")
+        draw(figures.curve, lines, "k", "share of groups", points=True, key="top-k", says="top-k", rows=lines)
         return
     first = classes.index("treated") if "treated" in classes else 0
     name = st.selectbox("One class against the rest", classes, index=first, key=f"class:{task}")
@@ -102,7 +104,8 @@ def _top_k_or_roc(rows: list[dict[str, Any]], tested: list[dict[str, Any]], task
     series = f"area {area:.3f}" if kind == "ROC" else f"average precision {area:.3f}"
     lines = [{"series": series, "x": x, "y": y, "order": i} for i, (x, y) in enumerate(points)]
     axes = ("false positive rate", "true positive rate") if kind == "ROC" else ("recall", "precision")
-    figures.show(figures.curve(lines, *axes, diagonal=kind == "ROC"), "roc-pr", f"{kind} of one class")
+    says = f"{kind} of {name}"
+    draw(figures.curve, lines, *axes, diagonal=kind == "ROC", key="roc-pr", says=says, rows=lines)
     st.caption(
         f"{int(truth.sum())} groups of this class among {len(truth)}."
         + (" Classes beyond a group's five most probable count as 0." if n_classes > 5 else "")
@@ -112,10 +115,10 @@ def _top_k_or_roc(rows: list[dict[str, Any]], tested: list[dict[str, Any]], task
 def _f1(tested: list[dict[str, Any]], task: str) -> None:
     values = f1_by_class(tested)
     st.markdown("**How well is each class found?**")
-    figures.show(figures.histogram(list(values.values()), "F1 of a class"), "f1", "histogram of F1 over classes")
-    worst = sorted(values.items(), key=lambda pair: pair[1])
+    worst = [{"class": name, "F1": value} for name, value in sorted(values.items(), key=lambda pair: pair[1])]
+    draw(figures.histogram, list(values.values()), "F1 of a class", key="f1", says="histogram of F1", rows=worst)
     with st.expander(f"F1 of each of the {len(values)} classes"):
-        st.dataframe([{"class": name, "F1": value} for name, value in worst], hide_index=True)
+        st.dataframe(worst, hide_index=True)
 
 
 def _confusions(catalogue: Catalogue, tested: list[dict[str, Any]], task: str) -> None:

@@ -1,0 +1,81 @@
+"""How sure is a neighbour? Whether it comes out again when each replicate is asked by itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from phenoembed_dashboard.catalogue import Catalogue
+from phenoembed_dashboard.neighbours import Filters
+from phenoembed_store import Store
+from phenoembed_store.aggregate import group_means, l2_normalise, number
+
+Doubles = npt.NDArray[np.float64]
+NEAREST = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates:
+    """Sums of group embeddings by compound and replicate: (compounds, replicates, dim), and how many there are."""
+
+    compounds: tuple[str, ...]
+    sums: Doubles
+    counts: npt.NDArray[np.int64]  # (compounds, replicates)
+
+
+@dataclass(frozen=True)
+class Support:
+    """Of each compound in how many of the query's replicates it is among the ``nearest``; ``typical``: the median
+    similarity of all compounds to the query."""
+
+    found_in: Mapping[str, int]
+    replicates: int
+    nearest: int
+    typical: float | None
+
+
+def replicates(store: Store, catalogue: Catalogue, filters: Filters) -> Replicates:
+    """Of every compound and replicate, from the images that pass the filters on dose, time and plate."""
+    grouped = catalogue.table.column("group_id").is_valid().to_numpy(zero_copy_only=False)
+    rows = np.flatnonzero(grouped)
+    rows = rows[filters.passes(catalogue, rows)]
+    group, first = number(catalogue.codes("group_id")[rows])
+    means = group_means(catalogue.compared[rows], np.asarray(catalogue.column("configuration")[rows], np.int64), group)
+    names, compound = np.unique(catalogue.column("compound")[rows[first]].astype(str), return_inverse=True)
+    _, replicate = np.unique(catalogue.codes("replicate")[rows[first]], return_inverse=True)
+    shape = (len(names), int(replicate.max(initial=-1)) + 1)
+    sums, counts = np.zeros((*shape, means.shape[1])), np.zeros(shape, np.int64)
+    np.add.at(sums, (compound, replicate), l2_normalise(means))
+    np.add.at(counts, (compound, replicate), 1)
+    return Replicates(tuple(names.tolist()), sums, counts)
+
+
+def support(found: Replicates, compound: str, candidates: set[str] | None = None) -> Support:
+    """How often each compound is among the nearest of one: a replicate of it against the others' other replicates.
+
+    candidates: the compounds that count, None for all.
+    """
+    if compound not in found.compounds:
+        return Support({}, 0, 0, None)
+    me = found.compounds.index(compound)
+    allowed = np.array([name != compound and (candidates is None or name in candidates) for name in found.compounds])
+    nearest = max(1, min(NEAREST, int(allowed.sum()) // 4))
+    total, counts = found.sums.sum(axis=1), found.counts.sum(axis=1)
+    typical = float(np.median(_cosines(total[allowed], total[me]))) if allowed.any() else None
+    times = np.zeros(len(found.compounds), np.int64)
+    asked = 0
+    for replicate in np.flatnonzero(found.counts[me]):
+        there = np.flatnonzero(allowed & (counts - found.counts[:, replicate] > 0))
+        if not len(there):
+            continue
+        scores = _cosines(total[there] - found.sums[there, replicate], found.sums[me, replicate])
+        times[there[np.argsort(-scores, kind="stable")[:nearest]]] += 1
+        asked += 1
+    return Support(dict(zip(found.compounds, times.tolist(), strict=True)), asked, nearest, typical)
+
+
+def _cosines(vectors: Doubles, one: Doubles) -> Doubles:
+    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(one)
+    found: Doubles = np.divide(vectors @ one, norms, out=np.zeros(len(vectors)), where=norms > 0)
+    return found
