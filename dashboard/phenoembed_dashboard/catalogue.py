@@ -1,5 +1,6 @@
 """What the pages know of a store's images without their embeddings: read once for each version of the store."""
 
+import re
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,15 @@ SYNONYMS = ("synonyms", "synonym", "aliases", "alias", "inchikey", "broad_sample
 """Annotations by which people know a compound, besides its name and mechanism."""
 
 TABLES = ("images", "annotations", "predictions", "rejected")
+
+
+NO_FILE = r"^$|:\d+$"
+"""A path that names no image: imported profiles have the line of their table there."""
+
+
+def has_file(record: dict[str, Any]) -> bool:
+    """Whether the store knows a file of this image."""
+    return re.search(NO_FILE, record.get("path") or "") is None
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,8 @@ class Catalogue:
 
     @cached_property
     def moas(self) -> tuple[str, ...]:
-        return tuple(sorted({compound.moa for compound in self.compounds.values() if compound.moa}, key=str.casefold))
+        treated = (compound for compound in self.compounds.values() if compound.role == "treated")
+        return tuple(sorted({compound.moa for compound in treated if compound.moa}, key=str.casefold))
 
     def rows_of(self, compound: str) -> Rows:
         """Numbers of the compound's images. Raises NotInStore."""
@@ -120,7 +131,7 @@ class Catalogue:
 
     def picture(self, record: dict[str, Any]) -> Picture | None:
         """How an image is shown; None where the store knows no file of it (imported profiles)."""
-        if not record.get("path"):
+        if not has_file(record):
             return None
         contrast = self.contrasts.get((record["screen"], record["plate"], record["channel"]), (0.0, 0.0))
         return Picture(record["path"], record.get("content_hash") or "", contrast)
@@ -140,7 +151,8 @@ class Catalogue:
         """Whether there are images to look at, not profiles alone."""
         import pyarrow.compute as pc
 
-        return bool(pc.any(pc.greater(pc.utf8_length(self.table.column("path").cast(pa.string())), 0)).as_py())
+        paths = self.table.column("path").cast(pa.string()).fill_null("")
+        return bool(pc.any(pc.invert(pc.match_substring_regex(paths, NO_FILE))).as_py())
 
     @cached_property
     def _columns(self) -> dict[str, npt.NDArray[Any]]:

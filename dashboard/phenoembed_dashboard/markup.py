@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from phenoembed_dashboard.catalogue import has_file
 from phenoembed_dashboard.strips import Record, Strip, dose_label, time_label
 
 Show = Callable[[Record], "str | None"]
@@ -178,7 +179,7 @@ def _thumb(
     if source is not None:
         figure = "" if said is None else f'<span class="v{hot}">{text(said.text)}</span>'
         return f'<div class="pe-t{pale}" title="{hint}"><img src="{source}" alt="{caption}">{figure}</div>'
-    if record.get("path"):
+    if has_file(record):
         return f'<div class="pe-t none" title="{hint}: the image file cannot be read">no<br>file</div>'
     if said is None:
         return f'<div class="pe-t none" title="{hint}: a profile without an image">profile</div>'

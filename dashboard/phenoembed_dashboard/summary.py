@@ -11,12 +11,12 @@ from phenoembed_store import Store
 def counts(store: Store, catalogue: Catalogue) -> dict[str, str]:
     """The large numbers of the page, as text."""
     return {
-        "images": f"{len(catalogue.table):,}",
+        "images" if catalogue.pictured else "profiles": f"{len(catalogue.table):,}",
         "compounds": f"{len(catalogue.treated):,}",
         "mechanisms": f"{len(catalogue.moas):,}",
         "plates": f"{len(catalogue.values('plate')):,}",
         "doses": f"{sum(dose > 0 for dose in catalogue.values('concentration_um')):,}",
-        "time points": f"{len(catalogue.values('time_h')):,}",
+        **({"time points": f"{len(catalogue.values('time_h')):,}"} if catalogue.timed else {}),
         "rejected images": f"{len(store.rejected()):,}",
     }
 

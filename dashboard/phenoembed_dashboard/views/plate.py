@@ -104,7 +104,8 @@ def _well(catalogue: Catalogue, plate: str, time: float | None, rows: list[dict[
     row = next(row for row in rows if row["well"] == well)
     parts = [markup.chip(row["dose"])] + ([markup.chip(row["moa"], "info")] if row["moa"] else [])
     st.html(f'<div class="pe"><div class="pe-head">{markup.name(row["compound"])}</div>{markup.chips(parts)}</div>')
-    st.html(markup.gallery(records, load_pictures(store_path(), catalogue, records)))
+    if catalogue.pictured:
+        st.html(markup.gallery(records, load_pictures(store_path(), catalogue, records)))
     if len(mine) > MAX_IMAGES:
         st.caption(f"{MAX_IMAGES} of {len(mine):,} images of this well.")
     if records and catalogue.pictured and st.button("A whole field, larger", icon=":material/zoom_in:"):

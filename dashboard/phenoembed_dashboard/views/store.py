@@ -6,30 +6,36 @@ import streamlit as st
 
 from phenoembed_dashboard import markup
 from phenoembed_dashboard.catalogue import Catalogue
-from phenoembed_dashboard.opened import cached, guarded, nothing, the_catalogue, the_store
+from phenoembed_dashboard.downloads import csv_button
+from phenoembed_dashboard.opened import cached, guarded, no_probe, the_catalogue, the_store
 from phenoembed_dashboard.summary import counts, encoder_rows, head_rows, readable_bytes, reject_rows
 from phenoembed_store import Store
+
+MAX_ROWS = 500  # of a table in the page
 
 
 def page() -> None:
     with guarded():
         st.html(markup.STYLE)
+        catalogue = None
         with guarded():
             catalogue = the_catalogue()
             st.html(markup.tiles(cached(counts)))
             st.caption(f"Counted for encoder {catalogue.encoder}.")
-        _table("Encoders", encoder_rows(the_store()), "phenoembed train PLATES")
-        _table("Heads", head_rows(the_store()), "phenoembed probe --task compound")
+        _table("Encoders", encoder_rows(the_store()))
+        heads = head_rows(the_store())
+        _table("Heads", heads)
+        if catalogue is not None and not heads:
+            no_probe(catalogue, "there are no heads yet")
         _rejected()
         _indexes()
 
 
-def _table(title: str, rows: list[dict[str, Any]], command: str) -> None:
+def _table(title: str, rows: list[dict[str, Any]]) -> None:
     st.markdown(f"**{title}**")
     if rows:
         st.dataframe(rows, hide_index=True)
-    else:
-        nothing(f"there are no {title.lower()} yet", command)
+        csv_button(rows, f"{title.lower()}.csv")
 
 
 def _rejected() -> None:
@@ -40,7 +46,13 @@ def _rejected() -> None:
         return
     left, right = st.columns([1, 2])
     left.dataframe(reasons, hide_index=True)
-    right.dataframe(images, hide_index=True, column_order=["reason", "path", "plate", "well", "field", "time_h"])
+    with right:
+        st.dataframe(
+            images[:MAX_ROWS], hide_index=True, column_order=["reason", "path", "plate", "well", "field", "time_h"]
+        )
+        if len(images) > MAX_ROWS:
+            st.caption(f"{MAX_ROWS:,} of {len(images):,} are shown; the file has all.")
+        csv_button(images, "rejected.csv")
 
 
 @st.fragment
@@ -56,6 +68,7 @@ def _indexes() -> None:
         )
         if found["indexes"]:
             st.dataframe(found["indexes"], hide_index=True)
+            csv_button(found["indexes"], "indexes.csv")
         else:
             st.caption("No index: searches compare with every embedding, which is exact.")
 
