@@ -1,6 +1,6 @@
 """How sure is a neighbour? Whether it comes out again when each replicate is asked by itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,8 @@ import numpy.typing as npt
 from phenoembed_dashboard.catalogue import Catalogue
 from phenoembed_dashboard.neighbours import Filters
 from phenoembed_store import Store
-from phenoembed_store.aggregate import group_means, l2_normalise, number
+from phenoembed_store.aggregate import Floats, group_means, l2_normalise, number
+from phenoembed_store.images import embedding_matrix
 
 Doubles = npt.NDArray[np.float64]
 NEAREST = 5
@@ -37,16 +38,26 @@ class Support:
 
 def replicates(store: Store, catalogue: Catalogue, filters: Filters) -> Replicates:
     """Of every compound and replicate, from the images that pass the filters on dose, time and plate."""
-    grouped = catalogue.table.column("group_id").is_valid().to_numpy(zero_copy_only=False)
-    rows = np.flatnonzero(grouped)
+    if not filters:
+        groups = store.groups(catalogue.encoder)
+        vectors = embedding_matrix(groups.column("embedding"), catalogue.encoder)
+        return _dealt(vectors, groups.column("compound").to_pylist(), groups.column("replicate").to_pylist())
+    rows = np.flatnonzero(catalogue.table.column("group_id").is_valid().to_numpy(zero_copy_only=False))
     rows = rows[filters.passes(catalogue, rows)]
     group, first = number(catalogue.codes("group_id")[rows])
-    means = group_means(catalogue.compared[rows], np.asarray(catalogue.column("configuration")[rows], np.int64), group)
-    names, compound = np.unique(catalogue.column("compound")[rows[first]].astype(str), return_inverse=True)
-    _, replicate = np.unique(catalogue.codes("replicate")[rows[first]], return_inverse=True)
+    configuration = np.asarray(catalogue.column("configuration")[rows], np.int64)
+    means = l2_normalise(group_means(catalogue.compared[rows], configuration, group))
+    named = catalogue.records(rows[first], ("compound", "replicate"))
+    return _dealt(means, [row["compound"] for row in named], [row["replicate"] for row in named])
+
+
+def _dealt(vectors: Floats, compounds: Sequence[str], replicates: Sequence[str]) -> Replicates:
+    """Vectors of groups, summed by compound and replicate."""
+    names, compound = np.unique(np.array(compounds, np.str_), return_inverse=True)
+    _, replicate = np.unique(np.array(replicates, np.str_), return_inverse=True)
     shape = (len(names), int(replicate.max(initial=-1)) + 1)
-    sums, counts = np.zeros((*shape, means.shape[1])), np.zeros(shape, np.int64)
-    np.add.at(sums, (compound, replicate), l2_normalise(means))
+    sums, counts = np.zeros((*shape, vectors.shape[1])), np.zeros(shape, np.int64)
+    np.add.at(sums, (compound, replicate), vectors)
     np.add.at(counts, (compound, replicate), 1)
     return Replicates(tuple(names.tolist()), sums, counts)
 

@@ -60,7 +60,8 @@ def build_level(images: Images, name: str, rows: Integers | None = None) -> Leve
         return _empty(name, images.dim)
     doses = images.codes("concentration_um")[rows] if name == "treatment" else np.zeros(len(rows), np.int64)
     part, first = number(images.group[rows], doses)
-    means = group_means(images.scaled[rows], images.configuration[rows], part)
+    vectors = images.scaled if len(rows) == len(images) else images.scaled[rows]
+    means = group_means(vectors, images.configuration[rows], part)
     parts = l2_normalise(means)
     if name == "group":
         unit_of_part, embeddings = np.arange(len(parts), dtype=np.int64), parts

@@ -10,11 +10,12 @@ from tests.store.fakes import fake_rows
 
 from phenoembed_dashboard.catalogue import open_catalogue, stamp
 from phenoembed_dashboard.downloads import to_csv
+from phenoembed_dashboard.effect import effects
 from phenoembed_dashboard.evidence import group_choices, group_evidence
 from phenoembed_dashboard.maps import make_map, principal_components
 from phenoembed_dashboard.markup import strip_html, text
 from phenoembed_dashboard.neighbours import Filters, Query, find_neighbours, where
-from phenoembed_dashboard.plates import edge_effect, plate_grid, split_well, well_rows
+from phenoembed_dashboard.plates import calls, edge_effect, plate_grid, split_well, well_rows
 from phenoembed_dashboard.probing import (
     class_scores,
     confusions,
@@ -26,6 +27,7 @@ from phenoembed_dashboard.probing import (
     top_k_rows,
 )
 from phenoembed_dashboard.strips import compound_strip, control_strip, dose_label, spread
+from phenoembed_dashboard.support import replicates, support
 from phenoembed_store import Store
 from phenoembed_store.errors import NotInStore
 
@@ -192,6 +194,21 @@ def test_distance_to_dmso_is_smallest_for_dmso(shared_store: Store) -> None:
     assert max(controls) < min(row["value"] for row in rows if row["role"] == "treated")
 
 
+def test_wells_are_coloured_by_what_probes_called_them(shared_store: Store) -> None:
+    """The held-out groups that a well's images belong to, by their most frequent call and mean probability."""
+    catalogue = open_catalogue(shared_store.path)
+    called = calls(shared_store, catalogue)
+    by_group = {row["group_id"]: row for row in shared_store.predictions().to_pylist()}
+    names = well_rows(catalogue, "P1", 24.0, "called:compound", called)
+    shares = well_rows(catalogue, "P1", 24.0, "p_right:compound", called)
+    table = shared_store.vectors("plate = 'P1' AND time_h = 24 AND role = 'treated'")[0].to_pylist()
+    assert {row["well"] for row in names} == {row["well"] for row in table}
+    for name, share in zip(names, shares, strict=True):
+        mine = [by_group[row["group_id"]] for row in table if row["well"] == name["well"]]
+        assert name["value"] in {row["predicted"] for row in mine}
+        assert share["value"] == pytest.approx(np.mean([row["p_label"] for row in mine]))
+
+
 def test_principal_components_are_scikit_learn_s() -> None:
     from sklearn.decomposition import PCA
 
@@ -214,3 +231,56 @@ def test_a_map_is_kept_in_the_store_and_made_anew_when_damaged(store_maker: Call
 
 def test_tables_become_csv() -> None:
     assert to_csv([{"a": 'x"y', "b": [1, 2]}, {"a": None, "b": []}]) == 'a,b\n"x""y","[1, 2]"\n,[]\n'
+
+
+def test_support_counts_replicates_in_which_a_neighbour_comes_out_again(store_maker: Callable[..., Store]) -> None:
+    """Against plain loops over the groups; filtered that lets everything pass, the same."""
+    store = store_maker(replicates=3)
+    catalogue, groups = open_catalogue(store.path), store.groups("enc0").to_pylist()
+    found = support(replicates(store, catalogue, Filters()), "taxol")
+    assert support(replicates(store, catalogue, Filters(times=(24.0, 72.0))), "taxol") == found
+    times: dict[str, int] = {}
+    for replicate in ("P1", "P2", "P3"):
+        mine = np.sum([g["embedding"] for g in groups if (g["compound"], g["replicate"]) == ("taxol", replicate)], 0)
+        scores = {}
+        for name in {g["compound"] for g in groups} - {"taxol"}:
+            theirs = np.sum(
+                [g["embedding"] for g in groups if g["compound"] == name and g["replicate"] != replicate], 0
+            )
+            scores[name] = mine @ theirs / np.linalg.norm(mine) / np.linalg.norm(theirs)
+        nearest = max(scores, key=lambda name: scores[name])
+        times[nearest] = times.get(nearest, 0) + 1
+    assert {name: n for name, n in found.found_in.items() if n} == times
+    assert (found.replicates, found.nearest) == (3, 1)
+
+
+def test_effects_are_one_for_untreated_wells_and_large_for_what_lies_far(store_maker: Callable[..., Store]) -> None:
+    """In units of the spread among DMSO wells, per dose and time, by plain loops."""
+    store = store_maker(replicates=1)
+    catalogue = open_catalogue(store.path)
+    found = effects(catalogue, catalogue.rows_of("taxol"))
+    table, vectors = store.vectors()
+    rows = table.to_pylist()
+    at = [i for i, row in enumerate(rows) if row["role"] == "control" and row["time_h"] == 24]
+    far = []
+    for i in at:
+        others = np.mean([vectors[j] for j in at if rows[j]["well"] != rows[i]["well"]], axis=0)
+        far.append(np.linalg.norm(vectors[i] - others))
+    centre = np.mean(vectors[at], axis=0)
+    mine = [
+        np.linalg.norm(vectors[i] - centre)
+        for i, row in enumerate(rows)
+        if (row["compound"], row["concentration_um"], row["time_h"]) == ("taxol", 5.0, 24.0)
+    ]
+    assert found.of[5.0, 24.0] == pytest.approx(np.median(mine) / np.median(far), rel=1e-5)
+    assert "Differs from untreated cells" in found.sentence(True)
+    assert effects(catalogue, catalogue.control_rows).clear() == []
+
+
+def test_effects_need_three_control_wells(store_maker: Callable[..., Store]) -> None:
+    store = store_maker()
+    store.delete_images("role = 'control' AND well > 'A02'")
+    catalogue = open_catalogue(store.path)
+    found = effects(catalogue, catalogue.rows_of("taxol"))
+    assert found.of == {}
+    assert "Too few DMSO wells" in found.sentence(True)
