@@ -27,9 +27,9 @@ PORT = 8629
 REPEATS = 10
 READY = {
     "": ".st-key-query img",
-    "evidence": "[data-testid=stVegaLiteChart] svg .mark-rect path",
-    "map": "[data-testid=stVegaLiteChart] svg .mark-symbol path, [data-testid=stVegaLiteChart] canvas",
-    "plate": "[data-testid=stVegaLiteChart] svg .mark-rect path >> visible=true",
+    "evidence": "figure svg .mark-rect path",
+    "map": ".map canvas[data-points]",
+    "plate": ".plate svg .mark-rect path >> nth=400",
     "probes": ".pe-strip img",
     "store": ".pe-tile",
 }

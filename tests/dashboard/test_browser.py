@@ -31,7 +31,7 @@ PROBED = "_stcore/"
 READY = {
     "compound": ".st-key-query img",
     "evidence": "figure svg",
-    "map": ".map canvas",
+    "map": ".map canvas[data-points]",
     "plate": ".plate svg",
     "probes": "figure svg",
     "store": ".pe-tile",

@@ -31,6 +31,7 @@ export default function (component) {
     pen.lineWidth = 2;
     for (let i = 0; i < n; i++) dot(pen, i, data.size);
     draw();
+    canvas.dataset.points = n; // says that they stand
   }
 
   function dot(pen, i, size) {
