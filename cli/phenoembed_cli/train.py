@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from phenoembed_cli.config import Config
 from phenoembed_cli.options import DEFAULT_STORE, Json, Store
 from phenoembed_cli.output import first_process, note, print_json, print_table, progress_bar
 from phenoembed_cli.plates import DEFAULT_PLATES, Plates, read_plates, reads_plates
@@ -32,6 +33,7 @@ def train(
         bool, typer.Option(help="Keep a twelfth of the training groups back to fit a temperature on.")
     ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    config: Config = None,
     reading: Any = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,30 @@ def test_ctrl_c_in_a_training_says_how_to_go_on_and_going_on_gives_the_same_enco
         "test_known_wells",
     }
     assert set(found["test"]) >= {"top1", "n_test"}
+
+
+def test_a_config_file_gives_options_and_what_is_typed_goes_first(plates: Path, tmp_path: Path) -> None:
+    """The paper's settings are a file of ours; unknown names and what is no TOML are wrong usage."""
+    from phenoembed.training import Settings
+
+    recipe = Path(__file__).parents[2] / "docs" / "lopac.toml"
+    said = tomllib.loads(recipe.read_text())
+    names = {"batch-size": "batch_groups", "learning-rate": "learning_rate", "epochs": "epochs"}
+    assert {ours: said[theirs] for theirs, ours in names.items()} == {
+        ours: getattr(Settings(), ours) for ours in names.values()
+    }
+    store = ("--store", tmp_path / "store")
+    assert "no folder" in error_of("train", "nowhere", "--config", recipe, *store)[1]
+    config = tmp_path / "run.toml"
+    config.write_text('split = "plate"\nfold = "4"\n')
+    assert "split 'plate' is not one of" in error_of("train", plates, "--config", config, *store)[1]
+    typed = error_of("train", plates, "--config", config, "--split", "replicate", *store)
+    assert "fold 4 of the replicate split does not exist" in typed[1]
+    for text, complaint in (("epoch = 3", "has 'epoch', which is no option"), ("epochs 3", "is no TOML")):
+        config.write_text(text)
+        code, line = error_of("train", plates, "--config", config, *store)
+        assert code == 2
+        assert complaint in line
 
 
 def test_index_names_what_it_rejected_and_exits_with_1(trial: Trial, own_plates: Path, tmp_path: Path) -> None:
