@@ -5,11 +5,13 @@ fields of one well than of another, and doses too low to show anything: those ar
 """
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phenoembed.evaluation.held_out import Cell, HeldOut, Rows, Trials
+from phenoembed.evaluation.held_out import READ_AS, Cell, HeldOut, Rows, Trials
 from phenoembed.evaluation.outcome import Outcome, Table, data_of
 from phenoembed.evaluation.paper import TABLE_5
 from phenoembed.evaluation.tally import Tally, method_rows
@@ -28,7 +30,7 @@ VARIANTS = (FIELDS, UNEVEN, DOSES)
 def compare_duplicates(trials: Trials, progress: Progress) -> Outcome:
     """Top-1 accuracy of every method with one to six copies, with other fields, and with doses that do nothing."""
     tally = Tally()
-    for held in trials.held_out(progress):
+    for held in _by_every_rule(trials.held_out(progress)):
         changed: dict[Any, HeldOut] = {n: with_copies(held, n) for n in INSERTED}
         changed[FIELDS] = with_other_fields(held, lowest_only=True)
         changed[UNEVEN] = with_other_fields(held, lowest_only=False)
@@ -42,12 +44,12 @@ def compare_duplicates(trials: Trials, progress: Progress) -> Outcome:
         Table(
             "Top-1 accuracy [%] with copies of the image of the lowest dose and earliest time",
             ("method", "test groups", "original", *(str(n) for n in INSERTED[1:]), "kept %"),
-            method_rows(trials, trials.methods, lambda cell: _copies_row(tally, cell), _paper),
+            method_rows(trials, _methods(trials), lambda cell: _copies_row(tally, cell), _paper),
         ),
         Table(
             "Top-1 accuracy [%] with images that a screen may well hold, and the share of it that is kept",
             ("method", "test groups", "original", *(f"{v}{s}" for v in VARIANTS for s in ("", ": kept %"))),
-            method_rows(trials, trials.methods, lambda cell: _variants_row(tally, cell), lambda _method: None),
+            method_rows(trials, _methods(trials), lambda cell: _variants_row(tally, cell), lambda _method: None),
         ),
     )
     return Outcome(
@@ -61,10 +63,30 @@ def compare_duplicates(trials: Trials, progress: Progress) -> Outcome:
 
 
 _EXPLAINED = (
+    f"'product{READ_AS}balanced': the network trained with the product, its scores averaged within a dose and time",
     f"{FIELDS}: every other field of the well of a group's lowest dose and earliest time is added",
     f"{UNEVEN}: to each dose and time a random number of other fields of its well is added",
     f"{DOSES}: as many doses as the group has are added that do nothing: images of DMSO wells of the replicate",
 )
+
+
+def _by_every_rule(tests: Iterable[HeldOut]) -> Iterator[HeldOut]:
+    """Each test as it is, and where adding scores is the rule, read by the other such rule too, from the same weights.
+
+    With one image a configuration ``product`` and ``balanced`` train alike, so that trainings of both differ by chance
+    alone; what the rule does to images that are put in is seen on one and the same network.
+    """
+    for held in tests:
+        yield held
+        for rule in {"product": ["balanced"], "balanced": ["product"]}.get(held.method, []):
+            head = replace(held.head, config={**held.head.config, "method": rule})
+            yield replace(held, method=f"{held.method}{READ_AS}{rule}", head=head)
+
+
+def _methods(trials: Trials) -> list[str]:
+    """The methods of the rows: each that is trained, and its other rule below it."""
+    other = {"product": "balanced", "balanced": "product"}
+    return [row for one in trials.methods for row in (one, *([f"{one}{READ_AS}{other[one]}"] if one in other else []))]
 
 
 def with_copies(held: HeldOut, n: int) -> HeldOut:

@@ -25,6 +25,7 @@ from phenoembed_store.posterior import group_scores
 
 Rows = NDArray[np.int64]
 Cell = tuple[str, Split, str]  # method, split, test
+READ_AS = " read as "  # between the method of a training and another by which its scores are brought together
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ class Trials:
 
     def cells(self, method: str) -> list[tuple[Cell, bool]]:
         """The tests of a method, the paper's split first, and whether there is an encoder for it."""
-        there = {one.fold.split for one in self.folds if one.config["method"] == method}
+        trained_as = method.split(READ_AS)[0]
+        there = {one.fold.split for one in self.folds if one.config["method"] == trained_as}
         tests: list[tuple[Split, str]] = [("field", KNOWN_WELLS), ("replicate", TEST_NAMES["replicate"])]
         tests.append(("replicate", KNOWN_WELLS))
         return [((method, split, test), split in there) for split, test in tests]

@@ -180,6 +180,11 @@ def test_copies_add_to_the_product_and_not_to_balanced(drawn: Drawn) -> None:
     original = mean_of(rows, method="balanced", variant=0, **NEW)
     assert all(mean_of(rows, method="balanced", variant=n, **NEW) == original for n in range(1, 7))
     assert mean_of(rows, "kept", method="balanced", variant=6, **NEW) == 1
+    for trained, rule in (("product", "balanced"), ("balanced", "product")):
+        same = [mean_of(rows, method=name, variant=0, **NEW) for name in (trained, f"{trained} read as {rule}")]
+        assert same[0] == same[1], "with one image a dose and time the rules are one"
+    immune = mean_of(rows, "kept", method="product read as balanced", variant=6, **NEW)
+    assert immune == 1 > mean_of(rows, "kept", method="product", variant=6, **NEW)
 
 
 @pytest.fixture(scope="module")
