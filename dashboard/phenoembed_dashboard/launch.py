@@ -37,10 +37,13 @@ def run(store: Path, port: int = 8501, headless: bool = False) -> None:
 
 
 def _warm(store: Path) -> None:
-    """Read the store while the browser starts: the first page need not wait for all of it."""
+    """Read the store while the browser starts, and load what draws: the first pages need not wait for all of it."""
     try:
         catalogue = open_catalogue(store)
         open_store(store).search(compound=next(iter(catalogue.compounds)), k=1, encoder=catalogue.encoder)
+        from phenoembed_dashboard import drawing, figures
+
+        drawing.to_svg(figures.histogram([0.5], "warm"))
     except (PhenoembedError, StopIteration):
         return  # the page says it
 

@@ -53,8 +53,9 @@ def value_columns(catalogue: Catalogue, calls: Calls) -> dict[str, str]:
     first = [DISTANCE, "intensity_mean", "intensity_sd", "concentration_um", "compound", "moa", "role"]
     there = [name for name in catalogue.table.column_names if name not in HIDDEN and _says_something(catalogue, name)]
     order = [*(name for name in first if name == DISTANCE or name in there), *(n for n in there if n not in first)]
-    predicted = {f"{CALLED}{task}": f"called, as {task} (held-out groups)" for task in calls}
-    probable = {f"{P_RIGHT}{task}": f"probability of the right {task} (held-out groups)" for task in calls}
+    asked = {task: NAMES.get(task, task) for task in calls}
+    predicted = {f"{CALLED}{task}": f"{name}, as a probe called held-out groups" for task, name in asked.items()}
+    probable = {f"{P_RIGHT}{task}": f"probability of the right {name}, held-out groups" for task, name in asked.items()}
     return {name: NAMES.get(name, name.replace("_", " ")) for name in order} | predicted | probable
 
 

@@ -1,6 +1,8 @@
 """Each page's script, run by Streamlit's AppTest: what it shows for whole, poor, hostile and broken stores."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
-from tests.dashboard.conftest import HOSTILE, reject_one
+from tests.dashboard.conftest import HOSTILE, reject_one, save_head
 from tests.store.fakes import fake_rows
 
 import phenoembed_store
@@ -202,6 +204,80 @@ def test_a_store_that_is_written_meanwhile_is_followed(
     assert test.selectbox(key="compound").value != "taxol"
     assert not test.exception
     assert not test.error
+
+
+WRITER = """
+import sys, time, phenoembed_store
+from tests.store.fakes import fake_rows
+store = phenoembed_store.open(sys.argv[1])
+print("writing", flush=True)
+for i in range(1000):
+    store.write_images(fake_rows([f"late {i % 7}"], times=(24.0,), seed=i))
+    time.sleep(0.05)
+    if i % 5 == 4:
+        store.delete_images(f"compound = 'late {i % 7}'")
+"""
+
+
+def test_pages_hold_while_another_process_writes(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest]
+) -> None:
+    """Every page, opened again and again between and within writes, is whole."""
+    store = store_maker()
+    command = [sys.executable, "-c", WRITER, str(store.path)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "writing\n"
+            first = store.version
+            for page in PAGES:
+                assert not visit(store, page).error, page
+            assert writer.poll() is None
+            assert store.version > first
+        finally:
+            writer.kill()
+
+
+def test_a_structure_is_drawn_where_smiles_are_known(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest]
+) -> None:
+    """With RDKit; a SMILES that cannot be read is no error."""
+    pytest.importorskip("rdkit", reason="rdkit is not installed")
+    store = store_maker()
+    smiles = {"compound": ["aspirin", "taxol"], "smiles": ["CC(=O)Oc1ccccc1C(=O)O", "not a molecule"]}
+    store.annotate(pa.table(smiles))
+    assert "data:image/svg+xml" in words(visit(store, "compound", compound="aspirin"))
+    assert "data:image/svg+xml" not in words(visit(store, "compound", compound="taxol"))
+
+
+def test_a_compound_is_found_by_its_synonyms(store_maker: Callable[..., Store], visit: Callable[..., AppTest]) -> None:
+    """The choice can be typed as name, mechanism, synonym or InChIKey."""
+    store = store_maker()
+    known = {"compound": ["aspirin"], "synonyms": ["acetylsalicylic acid"], "inchikey": ["BSYNRYMUTXBXSQ-UHFFFAOYSA-N"]}
+    store.annotate(pa.table(known))
+    options = visit(store, "compound").selectbox(key="compound").options
+    assert "aspirin  ·  acetylsalicylic acid  ·  BSYNRYMUTXBXSQ-UHFFFAOYSA-N" in options
+
+
+def test_neighbours_may_be_kept_to_other_plates(shared_store: Store, visit: Callable[..., AppTest]) -> None:
+    """Where all compounds share plates it is said once, not on every card."""
+    said = words(visit(shared_store, "compound", compound="taxol"))
+    assert "All of these share a plate" in said
+    assert "shares a plate<" not in said
+
+
+def test_evidence_of_a_head_that_does_not_add_says_so(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest]
+) -> None:
+    """And its posterior follows when a dose is switched off."""
+    store = store_maker()
+    save_head(store, ("nocodazole", "taxol", "aspirin"), method="attention")
+    test = visit(store, "evidence", compound="taxol")
+    assert "evidence does not add" in words(test)
+    pills = next(group for group in test.get("pills") if group.label == "Doses in use")
+    pills.unselect(20.0).run()
+    assert "4 left on" in words(test)
+    assert not test.exception
 
 
 def test_a_damaged_store_shows_an_error_and_its_remedy(

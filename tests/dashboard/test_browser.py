@@ -15,6 +15,8 @@ import pytest
 from tests.conftest import Trial
 from tests.dashboard.conftest import HOSTILE, make_store
 
+import phenoembed_store
+
 pytest.importorskip("playwright", reason="playwright is not installed")
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -108,15 +110,17 @@ def serving(store: Path) -> Iterator[str]:
     command = [sys.executable, "-c", code, "phenoembed", "dashboard", "--store", str(store), "--port", str(port)]
     log = store.parent / "dashboard.log"
     with log.open("w") as output, subprocess.Popen([*command, "--headless"], stdout=output, stderr=output) as server:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("localhost", port)) == 0:
-                    break
-            assert server.poll() is None, log.read_text()
-            time.sleep(0.1)
-        yield f"http://localhost:{port}"
-        server.terminate()
-        server.wait(20)
+        try:
+            for _ in range(600):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("localhost", port)) == 0:
+                        break
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.1)
+            yield f"http://localhost:{port}"
+        finally:
+            server.terminate()
+            server.wait(20)
     assert "Traceback" not in log.read_text()
 
 
@@ -222,7 +226,7 @@ def test_a_line_drawn_on_the_map_shows_the_compounds_within(visit: Callable[...,
 
 def test_an_image_that_is_dropped_finds_its_neighbours(browser: Browser, trial: Trial) -> None:
     """Embedded by the store's own encoder, in a process of its own; no file of it is kept."""
-    image = trial.screen.table.column("path")[0].as_py()
+    image = phenoembed_store.open(trial.path).vectors()[0].column("path")[0].as_py()
     with serving(trial.path) as address:
         context = browser.new_context(**WINDOWS["wide-light"])
         here = Visit(context.new_page(), address)

@@ -247,7 +247,7 @@ def _query_card(view: View, rows: Rows, mine: Strip, controls: Strip) -> None:
                 '<div class="pe"><div class="pe-dim">untreated (DMSO) on the same plate, a column a well</div>'
                 f"{view.grid(controls, None)}</div>"
             )
-        if query.compound is not None and treated:
+        if query.compound is not None and treated and catalogue.pictured:
             st.page_link(
                 page_of("evidence"),
                 label="Which images make the call?",

@@ -33,7 +33,8 @@ def page() -> None:
         first, second, third, fourth = st.columns([2, 3, 3, 3], vertical_alignment="bottom")
         method = segmented("Laid out by", methods(), "method", place=first)
         point = select("A point is", list(POINTS), "point", form=lambda name: POINTS[name], place=second)
-        with st.spinner("Laying out the map; it is kept in the store…"):
+        patience = "; the first UMAP takes a minute or two" if method == "UMAP" else ""
+        with st.spinner(f"Laying out the map, which is kept in the store{patience}…"):
             found: Map = cached(make_map, method=method, point=point)
         there = [name for name in BY if (name != "moa" or catalogue.moas) and (name != "dose" or point == "dose")]
         by = select("Coloured by", there, "colour", form=lambda name: BY[name], place=third)
