@@ -10,10 +10,10 @@ import streamlit as st
 
 
 def csv_button(rows: Sequence[dict[str, Any]], file: str, label: str = "Table as CSV") -> None:
-    """A download of these rows; nothing where there are none."""
+    """A download of these rows, written when it is asked for; nothing where there are none."""
     if rows:
         st.download_button(
-            label, to_csv(rows), file, "text/csv", icon=":material/download:", type="tertiary", key=f"csv:{file}",
+            label, lambda: to_csv(rows), file, "text/csv", icon=":material/download:", type="tertiary", key=f"csv:{file}",
             on_click="ignore",
         )  # fmt: skip
 

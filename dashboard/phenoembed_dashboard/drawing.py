@@ -1,6 +1,8 @@
 """Figures as SVG, drawn here once and shown as they are: the browser needs no plotting library and answers at once."""
 
+import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -42,12 +44,13 @@ def figure(make: Callable[..., Figure], *data: Any, key: str, says: str, rows: R
 
 def drawn(make: Callable[..., Figure], *data: Any, **options: Any) -> str:
     """The figure as an SVG; the same data is drawn once."""
-    return _drawn(f"{make.__module__}.{make.__qualname__}", data, options, make)
+    return _drawn(make.__module__, make.__qualname__, json.dumps([data, options]))
 
 
-@st.cache_data(max_entries=128, show_spinner=False)
-def _drawn(name: str, data: Any, options: dict[str, Any], _make: Callable[..., Figure]) -> str:
-    return to_svg(_make(*data, **options))
+@lru_cache(maxsize=128)
+def _drawn(module: str, name: str, given: str) -> str:
+    data, options = json.loads(given)
+    return to_svg(getattr(import_module(module), name)(*data, **options))
 
 
 def to_svg(chart: Figure) -> str:

@@ -91,7 +91,7 @@ def control_strip(
     plates = catalogue.column("plate")[rows]
     first = min(plates.tolist(), default="")
     wells = spread(sorted(set(catalogue.column("well")[rows[plates == first]].tolist())), n_columns)
-    rows = _preferred(catalogue, rows, field, (first,))
+    rows = _preferred(catalogue, rows[np.isin(catalogue.column("well")[rows], wells)], field, (first,))
     best = _first(zip(_values(catalogue, "well", rows), _values(catalogue, "time_h", rows), strict=True), rows)
     times = sorted({record["time_h"] for record in shown} or {time for _, time in best}, key=_none_first)
     times = spread(times, MAX_LINES)

@@ -1,7 +1,7 @@
 """Map: every group of images as a point, near those that look alike; a click or a dragged box shows who they are."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -14,6 +14,7 @@ from phenoembed_dashboard.navigation import page_of
 from phenoembed_dashboard.opened import cached, guarded, nothing, store_path, the_catalogue
 from phenoembed_dashboard.pictures import load_pictures
 from phenoembed_dashboard.strips import compound_strip
+from phenoembed_store import Store
 
 BY = {
     "moa": "mechanism",
@@ -39,7 +40,7 @@ def page() -> None:
         there = [name for name in BY if (name != "moa" or catalogue.moas) and (name != "dose" or point == "dose")]
         by = select("Coloured by", there, "colour", form=lambda name: BY[name], place=third)
         _find(catalogue, fourth)
-        _draw(catalogue, found, by, f"map:{method}:{point}")
+        _draw(catalogue, found, method, point, by)
 
 
 def _find(catalogue: Catalogue, place: Any) -> None:
@@ -51,21 +52,41 @@ def _find(catalogue: Catalogue, place: Any) -> None:
     publish("compound")
 
 
-def _draw(catalogue: Catalogue, found: Map, by: str, key: str) -> None:
-    named = st.session_state.get("compound")
+class Points(NamedTuple):
+    """A map in its colours. rows: its points with the category of each; data: what the browser draws."""
+
+    rows: list[dict[str, Any]]
+    order: list[str]
+    palette: list[str]
+    data: dict[str, Any]
+
+
+def _points(store: Store, catalogue: Catalogue, method: str, point: str, by: str, named: str | None) -> Points:
+    found: Map = cached(make_map, method=method, point=point)
     values, order, palette = colouring(found.rows, by, named)
+    rows = [{**row, "colour": value} for row, value in zip(found.rows, values, strict=True)]
+    return Points(rows, order, palette, point_data(found.rows, values, order, palette))
+
+
+def _draw(catalogue: Catalogue, found: Map, method: str, point: str, by: str) -> None:
+    named = st.session_state.get("compound")
+    drawn_points: Points = cached(_points, method=method, point=point, by=by, named=named)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.html(markup.legend(order, palette, named or BY[by]))
-        chosen = clickable.points(point_data(found.rows, values, order, palette), key)
+        st.html(markup.legend(drawn_points.order, drawn_points.palette, named or BY[by]))
+        chosen = clickable.points(drawn_points.data, f"map:{method}:{point}")
         st.html(f'<div class="pe pe-dim" style="text-align:center">{found.axes[0]} → · {found.axes[1]} ↑</div>')
         n = len(found.rows)
         st.caption(
             (f"{n:,} of {found.n:,} points are drawn, picked at random. " if n < found.n else f"{n:,} points. ")
             + "Near points look alike; crosses are controls. Click a point, or draw a line around some."
         )
-        points = [{**row, "colour": value} for row, value in zip(found.rows, values, strict=True)]
-        downloads(lambda: drawn(figures.group_map, points, *found.axes, BY[by], order, palette), key, points)
+        rows = drawn_points.rows
+        downloads(
+            lambda: drawn(figures.group_map, rows, *found.axes, BY[by], drawn_points.order, drawn_points.palette),
+            "map",
+            rows,
+        )
     with right:
         _chosen(catalogue, [found.rows[place] for place in chosen], found, named)
 
