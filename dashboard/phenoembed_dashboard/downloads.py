@@ -13,8 +13,8 @@ def csv_button(rows: Sequence[dict[str, Any]], file: str, label: str = "Table as
     """A download of these rows, written when it is asked for; nothing where there are none."""
     if rows:
         st.download_button(
-            label, lambda: to_csv(rows), file, "text/csv", icon=":material/download:", type="tertiary", key=f"csv:{file}",
-            on_click="ignore",
+            label, lambda: to_csv(rows), file, "text/csv", icon=":material/download:", type="tertiary",
+            key=f"csv:{file}", on_click="ignore",
         )  # fmt: skip
 
 
