@@ -256,7 +256,7 @@ def test_pages_lead_to_each_other(visit: Callable[..., Visit]) -> None:
     """From a compound to its evidence, and back by the sidebar: the compound stays."""
     here = visit()
     page = here.open("compound", "?compound=staurosporine")
-    page.get_by_role("link", name="At which dose and time").click()
+    page.get_by_role("link", name="Which images make the call?").click()
     expect(page.get_by_text("Doses in use")).to_be_visible()
     assert "compound=staurosporine" in page.url
     here.settle()
