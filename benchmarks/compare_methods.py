@@ -80,20 +80,21 @@ def run(folder: Path, seed: int, method: str, kind: str) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]], methods: list[str]) -> str:
     """Mean ± sd over seeds, as Markdown."""
-    n_seeds = len({row["seed"] for row in rows})
     figures = ("top1", "top5", "f1_macro", "ece_uncalibrated", "ece")
     lines = [
-        f"Simulated, {COMPOUNDS} compounds, {EPOCHS} epochs; mean ± sd over {n_seeds} seed(s); chance 1/{COMPOUNDS}",
+        f"Simulated, {COMPOUNDS} compounds, {EPOCHS} epochs; mean ± sd over seeds; chance {1 / COMPOUNDS:.3f}",
         "",
-        f"| method | test groups | {' | '.join(figures)} |",
-        "| --- " * (2 + len(figures)) + "|",
+        f"| method | test groups | {' | '.join(figures)} | seeds |",
+        "| --- " * (3 + len(figures)) + "|",
     ]
     for method in methods:
         for name, spoken in TESTS.items():
             found = [row[name] for row in rows if row["method"] == method]
+            if not found:
+                continue
             mean, sd = mean_and_sd(found)
             cells = [f"{mean[f]:.3f}" + (f" ± {sd[f]:.3f}" if sd[f] is not None else "") for f in figures if f in mean]
-            lines.append(f"| {method} | {spoken} | {' | '.join(cells)} |")
+            lines.append(f"| {method} | {spoken} | {' | '.join(cells)} | {len(found)} |")
     return "\n".join(lines)
 
 

@@ -46,6 +46,9 @@ def save_encoder(
     # how pixels reach the network is part of it: the same untrained weights at another size are another encoder
     pixels = [config["pixel_mean"], config["pixel_sd"], config["size"] or 0]
     weights["pixels"] = torch.tensor(pixels, dtype=torch.float64)
+    if head is not None and config["method"] != "product":
+        # where each group is one image, two methods end with the same weights, but are not the same encoder
+        weights["method"] = torch.frombuffer(bytearray(config["method"].encode()), dtype=torch.uint8)
     identifier = _hash(weights)
     folder = store / "encoders" / identifier
     beside = store / f".encoder-{identifier}.tmp"  # outside of encoders/: what lies there is whole

@@ -11,7 +11,7 @@ import pytest
 import torch
 from phenoembed.batches import GroupBatches
 from phenoembed.cache import open_cache, sources_of
-from phenoembed.encoders import load_classifier, load_encoder, load_fold
+from phenoembed.encoders import load_classifier, load_encoder, load_fold, save_encoder
 from phenoembed.groups import group_images
 from phenoembed.indexing import index_screen
 from phenoembed.methods import METHODS
@@ -84,6 +84,19 @@ def test_a_method_is_probed_with_its_own_kind_of_head(run: Run) -> None:
     found = {r["group_id"]: r["p_predicted"] for r in run.store.posterior(name, by=["group_id"]).to_pylist()}
     for row in rows:
         assert found[row["group_id"]] == pytest.approx(row["p_predicted"], abs=1e-5)
+
+
+def test_the_same_weights_under_two_methods_are_two_encoders(run: Run, tmp_path: Path) -> None:
+    """With one image a group, product and balanced end with the same bits: neither replaces the other."""
+    found = load_encoder(run.store.path, run.trained.encoder)
+    head = load_classifier(run.store.path, run.trained.encoder)
+    ids = [
+        save_encoder(tmp_path, found.encoder, head, found.config | {"method": method}, run.trained.fold)
+        for method in METHODS
+    ]
+    assert len(set(ids)) == len(METHODS)
+    assert run.trained.encoder in ids
+    assert [load_encoder(tmp_path, name).config["method"] for name in ids] == list(METHODS)
 
 
 @contextmanager
