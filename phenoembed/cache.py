@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import shutil
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from phenoembed.planes import Source, size_and_time
 from phenoembed.screen import STACK_COLUMN, Screen
 from phenoembed_store.errors import ImageError, TrainingError
 
+KEPT = 2  # caches: at native size one takes as much as the images do
+IN_USE_SECONDS = 3600.0
 CHUNK = 256  # images between two notes of how far the reading has come
 
 
@@ -82,12 +86,26 @@ def open_cache(
         dtype = _common_dtype(sources)
         pixels = open_memmap(place / "pixels.npy", mode="w+", dtype=dtype, shape=(len(sources), height, width))
     _fill(pixels, sources, size, shape, state, state_file, progress, threads)
+    state_file.touch()
+    _drop_old(folder, place)
     rejected = {int(row): reason for row, reason in state["rejected"].items()}
     if len(rejected) == len(sources):
         raise TrainingError(
             f"none of the {len(sources):,} images can be used; the first: {sources[0][0]}: {rejected[0]}"
         )
     return PixelCache(open_memmap(place / "pixels.npy", mode="r"), rejected, shape)
+
+
+def _drop_old(folder: Path, used: Path) -> None:
+    """Remove caches of screens and sizes that changed since, but for the last KEPT; they are read again if wanted.
+
+    One that was touched within the hour may be another process's.
+    """
+    states = {path: path.stat().st_mtime for path in folder.glob("*/state.json") if path.parent != used}
+    newest_first = sorted(states, key=lambda path: states[path], reverse=True)
+    for path in newest_first[KEPT - 1 :]:
+        if time.time() - states[path] > IN_USE_SECONDS:
+            shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def _fill(

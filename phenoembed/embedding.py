@@ -19,8 +19,9 @@ import numpy as np
 
 from phenoembed.pixels import Pixels, check_shape, intensity_statistics, read_pixels, resize
 from phenoembed.planes import Source, content_hash, size_and_time
+from phenoembed.quality import image_quality
 from phenoembed.spawning import without_main
-from phenoembed_store.errors import ImageError, PhenoembedError, StoreError
+from phenoembed_store.errors import ImageError, NotInStore, PhenoembedError, StoreError
 
 if TYPE_CHECKING:
     from phenoembed.encoders import TrainedEncoder
@@ -37,7 +38,7 @@ class FileFacts:
     content_hash: str
     file_bytes: int
     file_mtime_ns: int
-    statistics: dict[str, float]
+    statistics: dict[str, float]  # of INTENSITY_STATISTICS, and of QUALITY where it is judged
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,15 @@ def embed_batches(
     encoders: Sequence[str],
     batches: Iterable[tuple[tuple[int, ...], tuple[Source, ...]]],
     expected_shape: tuple[int, int] | None = None,
+    quality: bool = True,
 ) -> Generator[Embedded]:
-    """Embed batches of (numbers, sources) with each encoder, in order. Raises what the child could not do."""
+    """Embed batches of (numbers, sources) with each encoder, in order; ``quality``: judge the pixels' quality too.
+
+    Raises what the child could not do.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(target=_serve, args=(theirs, store, tuple(encoders), expected_shape), daemon=True)
+    child = context.Process(target=_serve, args=(theirs, store, tuple(encoders), expected_shape, quality), daemon=True)
     with without_main():
         child.start()
     theirs.close()
@@ -103,7 +108,11 @@ def _receive(connection: Connection) -> Embedded:
 
 
 def _serve(
-    connection: Connection, store: Path, encoder_ids: Sequence[str], expected_shape: tuple[int, int] | None
+    connection: Connection,
+    store: Path,
+    encoder_ids: Sequence[str],
+    expected_shape: tuple[int, int] | None,
+    quality: bool,
 ) -> None:
     """The child: answers batches until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -121,7 +130,7 @@ def _serve(
             while True:
                 while not pending or (len(pending) < 2 and connection.poll()):
                     request = connection.recv()
-                    pending.append(reader.submit(_read_batch, request, size, expected_shape, pool))
+                    pending.append(reader.submit(_read_batch, request, size, expected_shape, pool, quality))
                 connection.send(_embed(encoders, pending.popleft().result()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is done, or gone
@@ -135,12 +144,13 @@ def _read_batch(
     size: int | None,
     expected_shape: tuple[int, int] | None,
     pool: ThreadPoolExecutor,
+    quality: bool = True,
 ) -> list[tuple[int, FileFacts | None, str | None, Pixels | None]]:
     numbers, sources = request
 
     def read(number: int, source: Source) -> tuple[int, FileFacts | None, str | None, Pixels | None]:
         try:
-            pixels, facts = read_image(source)
+            pixels, facts = read_image(source, quality)
             if expected_shape is not None:
                 check_shape(pixels, expected_shape)
             return number, facts, None, resize(pixels, size)
@@ -150,8 +160,8 @@ def _read_batch(
     return list(pool.map(read, numbers, sources))
 
 
-def read_image(source: Source) -> tuple[Pixels, FileFacts]:
-    """Pixels of one image, planes max-projected, and the facts of its files. Raises ImageError."""
+def read_image(source: Source, quality: bool = True) -> tuple[Pixels, FileFacts]:
+    """Pixels of one image, planes max-projected, and the facts of its files and pixels. Raises ImageError."""
     try:
         n_bytes, mtime_ns = size_and_time(source)
     except OSError as error:
@@ -161,7 +171,7 @@ def read_image(source: Source) -> tuple[Pixels, FileFacts]:
         content_hash(source),
         n_bytes,
         mtime_ns,
-        intensity_statistics(pixels),
+        intensity_statistics(pixels) | (image_quality(pixels) if quality else {}),
     )
     return pixels, facts
 
@@ -198,8 +208,20 @@ def _run_network(encoder: "TrainedEncoder", images: Sequence[Pixels]) -> np.ndar
     return out
 
 
+def with_weights(store: "Store", encoder: str | None) -> str:
+    """The id of an encoder that can embed images (the last trained for None). Raises NotInStore."""
+    chosen = store.resolve_encoder(encoder)
+    infos = store.encoders()
+    if not any(info.id == chosen and info.imported for info in infos):
+        return chosen
+    trained = [info.id for info in infos if not info.imported and not info.untrained]
+    fix = f"choose --encoder {trained[-1]}" if trained else "train one: phenoembed train PLATES"
+    raise NotInStore(f"the embeddings of '{chosen}' were imported; it has no network that could embed images: {fix}")
+
+
 def embed_files(paths: Sequence[Path], store: "Store", encoder: str) -> np.ndarray:
     """(files, dim) float32 embeddings of image files. Raises ImageError naming the first that cannot be used."""
+    encoder = with_weights(store, encoder)
     sources = tuple((Path(path),) for path in paths)
     (answer,) = embed_batches(store.path, [encoder], [(tuple(range(len(sources))), sources)])
     for path, reason in zip(paths, answer.reasons, strict=True):

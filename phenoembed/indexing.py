@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from phenoembed.cache import sources_of
-from phenoembed.embedding import BATCH_IMAGES, Embedded, FileFacts, embed_batches
+from phenoembed.embedding import BATCH_IMAGES, Embedded, FileFacts, embed_batches, with_weights
 from phenoembed.embedding import embed_files as embed_files
 from phenoembed.pixels import common_shape
 from phenoembed.planes import Source, content_hash, size_and_time
 from phenoembed.screen import STACK_COLUMN, Screen
 from phenoembed_store import Store
 from phenoembed_store.errors import ImageError, NotInStore
-from phenoembed_store.schema import IMAGE_KEY, INTENSITY_STATISTICS, REJECTED_SCHEMA, SCREEN_SCHEMA
+from phenoembed_store.schema import IMAGE_KEY, REJECTED_SCHEMA, SCREEN_SCHEMA
 
 COMMIT_ROWS = 4096  # small appends make a Delta log slow (design, "One store is one folder")
 COMMIT_SECONDS = 30.0
@@ -101,6 +101,7 @@ def index_screen(
     encoder: str | None = None,
     *,
     baseline: bool = True,
+    quality: bool = True,
     batch_images: int = BATCH_IMAGES,
     commit_rows: int = COMMIT_ROWS,
     progress: Callable[[int, int], None] | None = None,
@@ -108,9 +109,10 @@ def index_screen(
     """Encode the images of ``screen`` that the store does not hold as they are, and commit them as they come.
 
     ``baseline``: embed with the untrained encoder too, which probes compare with; the pixels are read once for both.
+    ``quality``: judge focus, saturation and confluence of each image.
     Interrupted at any moment, the same call goes on where it stopped: what was committed is not encoded again.
     """
-    chosen = store.resolve_encoder(encoder) if encoder else store.default_encoder()
+    chosen = with_weights(store, encoder)
     encoders = [chosen, *_untrained(store, chosen)] if baseline else [chosen]
     sources = sources_of(screen)
     plan = _plan(screen, sources, store, encoders)
@@ -120,7 +122,9 @@ def index_screen(
             store.update_metadata(rows, name)
     if screen.rejected.num_rows:
         store.write_images(None, _reject_table(_unplaced(screen), chosen))
-    n_indexed, rejected, rate = _encode(screen, sources, store, encoders, plan, batch_images, commit_rows, progress)
+    n_indexed, rejected, rate = _encode(
+        screen, sources, store, encoders, plan, batch_images, commit_rows, progress, quality
+    )
     with suppress(NotInStore):  # every image was rejected: nothing is there to derive from
         store.refresh(chosen)
     rejected += list(zip(*(screen.rejected.column(name).to_pylist() for name in ("path", "reason")), strict=True))
@@ -145,6 +149,7 @@ def _encode(
     batch_images: int,
     commit_rows: int,
     progress: Callable[[int, int], None] | None,
+    quality: bool,
 ) -> tuple[int, list[tuple[str, str]], float | None]:
     """Encode these rows and commit them; what is encoded is committed even when Ctrl-C ends it."""
     if not len(plan.encode):
@@ -155,7 +160,7 @@ def _encode(
     done = n_indexed = 0
     started: float | None = None
     first = 0
-    answers = embed_batches(store.path, encoders, _batches(plan.encode, sources, batch_images), shape)
+    answers = embed_batches(store.path, encoders, _batches(plan.encode, sources, batch_images), shape, quality)
     try:
         for answer in answers:
             done += len(answer.numbers)
@@ -222,7 +227,7 @@ def _facts_columns(facts: Sequence[FileFacts]) -> dict[str, pa.Array]:
         "content_hash": pa.array([one.content_hash for one in facts]),
         "file_bytes": pa.array([one.file_bytes for one in facts], pa.int64()),
         "file_mtime_ns": pa.array([one.file_mtime_ns for one in facts], pa.int64()),
-        **{name: pa.array([one.statistics[name] for one in facts], pa.float32()) for name in INTENSITY_STATISTICS},
+        **{name: pa.array([one.statistics[name] for one in facts], pa.float32()) for name in facts[0].statistics},
     }
 
 

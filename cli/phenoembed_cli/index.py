@@ -19,6 +19,10 @@ def index(
         bool, typer.Option(help="Embed with the untrained encoder too, for probes to compare with.")
     ] = True,
     thumbnails: Annotated[bool, typer.Option(help="Make the dashboard's thumbnails now, not at first sight.")] = True,
+    quality: Annotated[
+        bool,
+        typer.Option(help="Judge each image's focus, saturation and confluence; outliers are flagged, never dropped."),
+    ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be indexed; open no image.")] = False,
     reading: Any = None,
     store: Store = DEFAULT_STORE,
@@ -44,7 +48,7 @@ def index(
     screen = read_plates(plates, reading)
     opened = open_store(store)
     with progress_bar("indexing") as advance:
-        indexed = index_screen(screen, opened, encoder, baseline=baseline, progress=advance)
+        indexed = index_screen(screen, opened, encoder, baseline=baseline, quality=quality, progress=advance)
     if thumbnails:
         from phenoembed.thumbnails import make_thumbnails
 

@@ -64,6 +64,8 @@ def only_imported(encoders: Sequence[EncoderInfo]) -> str:
 def resolve_encoder(encoders: Sequence[EncoderInfo], prefix: str) -> str:
     """The id that starts with ``prefix``. Raises NotInStore."""
     ids = [encoder.id for encoder in encoders]
+    if not prefix:
+        raise NotInStore(f"an encoder's id cannot be empty; the store has: {', '.join(ids) or 'none'}")
     matches = [name for name in ids if name == prefix] or [name for name in ids if name.startswith(prefix)]
     if not matches:
         raise NotInStore(f"no encoder '{prefix}' in the store; it has: {', '.join(ids) or 'none'}")

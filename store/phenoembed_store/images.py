@@ -16,7 +16,8 @@ from phenoembed_store.errors import StoreError
 from phenoembed_store.filters import ROW, check_expression, columns_of, matching_rows
 from phenoembed_store.grouping import assign_groups
 from phenoembed_store.indexes import Index
-from phenoembed_store.schema import FILE_SCHEMA, IMAGE_KEY, IMAGES_SCHEMA
+from phenoembed_store.quality import quality_flags
+from phenoembed_store.schema import FILE_SCHEMA, IMAGE_KEY, IMAGES_SCHEMA, QUALITY, QUALITY_FLAG
 from phenoembed_store.sql import locked
 from phenoembed_store.tables import Scan
 from phenoembed_store.transforms import Transform, fit
@@ -38,7 +39,7 @@ IMAGE_HIT = (
     "role",
     "path",
 )
-KNOWN_COLUMNS = frozenset((*IMAGES_SCHEMA.names, *GROUP_COLUMNS))
+KNOWN_COLUMNS = frozenset((*IMAGES_SCHEMA.names, *QUALITY, *GROUP_COLUMNS, QUALITY_FLAG))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,15 +117,23 @@ class Images:
         table = self.annotated
         for name in GROUP_COLUMNS:
             table = table.append_column(name, placed.column(name))
-        return table
+        return table if self._flags is None else table.append_column(QUALITY_FLAG, self._flags)
+
+    @cached_property
+    def _flags(self) -> pa.Array | None:
+        """What is unusual of each image; None where no image's quality was judged."""
+        return quality_flags(self.rows) if set(QUALITY) <= set(self.rows.column_names) else None
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of ``table``; one that says nothing of places is had without working them out."""
+        if name == QUALITY_FLAG and self._flags is not None:
+            return pa.chunked_array([self._flags])
         return (self.table if name in GROUP_COLUMNS else self.annotated).column(name)
 
     @cached_property
     def column_names(self) -> tuple[str, ...]:
-        return (*self.annotated.column_names, *GROUP_COLUMNS)
+        flag = () if self._flags is None else (QUALITY_FLAG,)
+        return (*self.annotated.column_names, *GROUP_COLUMNS, *flag)
 
     @cached_property
     def annotation_columns(self) -> tuple[str, ...]:
@@ -170,7 +179,10 @@ class Images:
 
     def _find(self, where: str) -> Integers:
         wanted = set(columns_of(check_expression(where)))
-        places = wanted & set(GROUP_COLUMNS)  # costly to work out for a large store: only where they are asked for
+        places = wanted & {
+            *GROUP_COLUMNS,
+            QUALITY_FLAG,
+        }  # costly to work out for a large store: only where they are asked for
         key = "table" if places else "annotated"
         if key not in self._connections:
             numbers = pa.array(np.arange(len(self), dtype=np.int64))
@@ -261,5 +273,5 @@ def _numbers(array: pa.Array, names: Sequence[str]) -> Integers:
     return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
 
 
-UNSHOWN = frozenset((*FILE_SCHEMA.names, "encoder"))
+UNSHOWN = frozenset((*FILE_SCHEMA.names, *QUALITY, "encoder"))
 """Columns about the file and the encoder: no part of a hit."""

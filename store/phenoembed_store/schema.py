@@ -38,6 +38,12 @@ INTENSITY_STATISTICS = (
 )
 """Statistics of an image's raw pixels, stored at indexing: the features of the simplest baseline."""
 
+QUALITY = ("focus", "saturation", "confluence")
+"""Quality of an image's pixels, stored at indexing; images indexed without them have none."""
+
+QUALITY_FLAG = "quality_flag"
+"""Worked out from QUALITY when it is asked for: what is unusual of an image on its plate; null where nothing is."""
+
 FILE_SCHEMA = pa.schema(
     [
         ("content_hash", pa.string()),  # of the file's bytes

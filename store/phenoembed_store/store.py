@@ -33,6 +33,7 @@ from phenoembed_store.images import GROUP_COLUMNS, UNSHOWN, Images
 from phenoembed_store.levels import Level, build_level, check_level
 from phenoembed_store.loading import load_images
 from phenoembed_store.maintenance import Fault
+from phenoembed_store.quality import plate_summaries
 from phenoembed_store.queries import find_query
 from phenoembed_store.schema import GROUPS_SCHEMA, IMAGES_SCHEMA, PREDICTIONS_SCHEMA, REJECTED_SCHEMA
 from phenoembed_store.search import Asked, search
@@ -197,6 +198,10 @@ class Store:
                 if rows is not None:
                     deleted += writing.remove_keys(self._images, images.rows.select(list(KEY)).take(pa.array(rows)))
         return deleted
+
+    def plates(self, encoder: str | None = None) -> list[dict[str, Any]]:
+        """How each plate did: images, flagged images, edge effect, replicate correlation (see ``quality``)."""
+        return plate_summaries(self, encoder)
 
     def annotate(
         self, source: pa.Table | str | Path, on: str = "compound", mapping: Mapping[str, str] | None = None

@@ -10,11 +10,13 @@ import pyarrow as pa
 from phenoembed_store.engine import session
 from phenoembed_store.errors import StoreError
 from phenoembed_store.images import embedding_matrix
-from phenoembed_store.schema import FILE_SCHEMA, IMAGE_KEY, IMAGES_SCHEMA, REJECTED_SCHEMA, SCREEN_SCHEMA
+from phenoembed_store.schema import FILE_SCHEMA, IMAGE_KEY, IMAGES_SCHEMA, QUALITY, REJECTED_SCHEMA, SCREEN_SCHEMA
 from phenoembed_store.tables import Scan, Table
 
 KEY = (*IMAGE_KEY, "encoder")
-NOT_COMPARED = frozenset((*KEY, "embedding", *(name for name in FILE_SCHEMA.names if name != "content_hash")))
+NOT_COMPARED = frozenset(
+    (*KEY, "embedding", *(name for name in (*FILE_SCHEMA.names, *QUALITY) if name != "content_hash"))
+)
 """A row is the same if all its other columns are: touching a file, or encoding it again, changes nothing."""
 
 log = logging.getLogger("phenoembed")
@@ -72,10 +74,11 @@ def update_metadata(images: Table, rows: pa.Table, encoder: str) -> int:
     scan = images.at()
     keys = rows.select(list(IMAGE_KEY))
     where = _near(keys, encoder)
+    of_files = [*FILE_SCHEMA.names, *(name for name in QUALITY if name in scan.schema.names), "encoder", "embedding"]
     with session() as connection:
-        connection.register("stored", scan.read([*IMAGE_KEY, *FILE_SCHEMA.names, "encoder", "embedding"], *where))
+        connection.register("stored", scan.read([*IMAGE_KEY, *of_files], *where))
         connection.register("new", rows.append_column("_n", pa.array(np.arange(len(rows)))))
-        kept = ", ".join(f's."{name}"' for name in (*FILE_SCHEMA.names, "encoder", "embedding"))
+        kept = ", ".join(f's."{name}"' for name in of_files)
         full = connection.sql(
             f"SELECT new.* EXCLUDE (_n), {kept} FROM new JOIN stored s USING ({_listed(IMAGE_KEY)}) ORDER BY _n"
         ).to_arrow_table()
@@ -191,7 +194,9 @@ def _compare(
         f's."{name}" IS DISTINCT FROM n."{name}"' if name in rows.column_names else f's."{name}" IS NOT NULL'
         for name in compared
     ]
-    differs += [f'n."{name}" IS NOT NULL' for name in rows.column_names if name not in scan.schema.names]
+    differs += [
+        f'n."{name}" IS NOT NULL' for name in rows.column_names if name not in {*scan.schema.names, *NOT_COMPARED}
+    ]
     with session() as connection:
         shown = [name for name in rows.column_names if name not in NOT_COMPARED or name in KEY]
         connection.register("n", rows.select(shown).append_column("_n", pa.array(np.arange(len(rows)))))

@@ -1,5 +1,7 @@
 """The cache of a screen's pixels."""
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,20 @@ def test_images_are_read_once(sources: list[Source], tmp_path: Path, monkeypatch
     assert read == []
     np.testing.assert_array_equal(again.pixels, first.pixels)
     assert again.rejected == first.rejected
+
+
+def test_old_caches_are_removed(sources: list[Source], tmp_path: Path) -> None:
+    """The last two are kept; one that somebody may be filling is left alone."""
+    folder = tmp_path / "cache"
+    for size in (8, 10, 12):
+        open_cache(folder, sources, size)
+    assert len(list(folder.iterdir())) == 3, "all were used within the hour"
+    oldest, older, _ = sorted(folder.glob("*/state.json"), key=lambda path: path.stat().st_mtime_ns)
+    for age, path in enumerate((older, oldest), start=1):
+        os.utime(path, (time.time() - 7200 * age,) * 2)
+    found = open_cache(folder, sources, 12)
+    assert {path.name for path in folder.iterdir()} == {older.parent.name, Path(found.pixels.filename).parent.name}
+    np.testing.assert_array_equal(open_cache(folder, sources, 8).pixels.shape, (10, 8, 11))
 
 
 def test_an_interrupted_reading_goes_on(sources: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from phenoembed.indexing import Indexed, index_screen
 from phenoembed.methods import Members
 from phenoembed.model import Encoder, to_network
 from phenoembed.pixels import intensity_statistics, read_pixels
+from phenoembed.quality import image_quality
 from phenoembed.readers import read_screen
 from phenoembed.screen import Screen
 from tests.conftest import Trial, with_column, with_moa
@@ -27,7 +28,7 @@ from tests.phenoembed.test_interruptions import empty_store, pixels_as_vectors, 
 import phenoembed_store
 from phenoembed import embedding, indexing
 from phenoembed_store import Store
-from phenoembed_store.errors import ImageError, StoreError
+from phenoembed_store.errors import ImageError, NotInStore, StoreError
 from phenoembed_store.schema import IMAGE_KEY
 
 
@@ -37,14 +38,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     asked: list[int] = []
 
     def count(
-        store: Path, encoders: list[str], batches: Iterator[tuple[tuple[int, ...], object]], shape: object
+        store: Path, encoders: list[str], batches: Iterator[tuple[tuple[int, ...], object]], *others: object
     ) -> object:
         def counted() -> Iterator[tuple[tuple[int, ...], object]]:
             for numbers, sources in batches:
                 asked.extend(numbers)
                 yield numbers, sources
 
-        return pixels_as_vectors(store, encoders, counted(), shape)  # type: ignore[arg-type]
+        return pixels_as_vectors(store, encoders, counted(), *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(indexing, "embed_batches", count)
     return asked
@@ -115,7 +116,8 @@ def test_facts_of_the_files_are_kept(trial: Trial) -> None:
         kept = rows[str(path)]
         assert {name: kept[name] for name in row if name != "path"} == {k: v for k, v in row.items() if k != "path"}
         assert (kept["file_bytes"], kept["file_mtime_ns"]) == (path.stat().st_size, path.stat().st_mtime_ns)
-        for name, value in intensity_statistics(read_pixels(path)).items():
+        pixels = read_pixels(path)
+        for name, value in (intensity_statistics(pixels) | image_quality(pixels)).items():
             assert kept[name] == pytest.approx(value, rel=1e-6)
 
 
@@ -126,6 +128,21 @@ def test_files_are_embedded_like_images_of_the_screen(trial: Trial) -> None:
     (best,) = store.search(vector=vector, level="image", k=1).to_pylist()
     assert best["path"] == str(trial.screen.image_path(5).resolve())
     assert best["score"] == pytest.approx(1, abs=1e-5)
+
+
+def test_an_imported_encoder_embeds_nothing(trial: Trial, tmp_path: Path) -> None:
+    """It has no network: that is said at once, with the encoder that has one; an empty id is none."""
+    store = trial.copy(tmp_path / "store")
+    profiles = pa.table({"plate": ["P1"], "well": ["A01"], "compound": ["x"], "a": [1.0], "b": [2.0]})
+    store.import_profiles(profiles, embedding=["a", "b"], name="others")
+    for ask in (
+        lambda: embed_files([trial.screen.image_path(0)], store, "others"),
+        lambda: index_screen(trial.screen, store, "others"),
+    ):
+        with pytest.raises(NotInStore, match=f"no network .* choose --encoder {trial.trained.encoder}"):
+            ask()
+    with pytest.raises(NotInStore, match="an encoder's id cannot be empty"):
+        index_screen(trial.screen, store, "")
 
 
 def test_a_file_that_is_no_image_cannot_be_searched_by(

@@ -117,13 +117,14 @@ def pixels_as_vectors(
     encoders: Sequence[str],
     batches: Iterable[tuple[tuple[int, ...], tuple[tuple[Path, ...], ...]]],
     shape: tuple[int, int] | None = None,
+    quality: bool = True,
 ) -> Iterator[object]:
     """A network that is quick: an image's embedding is its first pixels. Everything else is the real thing."""
     from phenoembed.embedding import Embedded, _read_batch
 
     with ThreadPoolExecutor(2) as pool:
         for batch in batches:
-            read = _read_batch(batch, None, shape, pool)
+            read = _read_batch(batch, None, shape, pool, quality)
             kept = [pixels.ravel()[:512] for *_, pixels in read if pixels is not None]
             vectors = np.stack(kept).astype(np.float32) / 65535 if kept else np.empty((0, 512), np.float32)
             yield Embedded(
