@@ -84,7 +84,7 @@ def _known(store: Store) -> dict[str, Mapping[str, Any]]:
 
 
 def _choose(store: Store, encoder: str | None) -> str:
-    chosen = store.resolve_encoder(encoder) if encoder else store.default_encoder()
+    chosen = store.resolve_encoder(encoder)
     config = _known(store).get(chosen, {})
     if config.get("untrained"):
         raise NotInStore(f"encoder {chosen} is untrained: probe the encoder trained from it")

@@ -1,7 +1,7 @@
 """Indexing: every image of a screen becomes a row with its embedding. Only what is new or changed is encoded."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from phenoembed.cache import sources_of
-from phenoembed.embedding import BATCH_IMAGES, Embedded, FileFacts, embed_batches, with_weights
+from phenoembed.embedding import BATCH_IMAGES, embed_batches, with_weights
 from phenoembed.embedding import embed_files as embed_files
+from phenoembed.encoding import Batch, Embedded, FileFacts, Work
 from phenoembed.pixels import common_shape
 from phenoembed.planes import Source, content_hash, size_and_time
 from phenoembed.screen import STACK_COLUMN, Screen
 from phenoembed_store import Store
-from phenoembed_store.errors import ImageError, NotInStore
+from phenoembed_store.errors import ImageError, NotInStore, StoreError
 from phenoembed_store.schema import IMAGE_KEY, REJECTED_SCHEMA, SCREEN_SCHEMA
 
 COMMIT_ROWS = 4096  # small appends make a Delta log slow (design, "One store is one folder")
@@ -102,6 +103,9 @@ def index_screen(
     *,
     baseline: bool = True,
     quality: bool = True,
+    engine: str = "local",
+    workers: int | None = None,
+    precision: str = "32",
     batch_images: int = BATCH_IMAGES,
     commit_rows: int = COMMIT_ROWS,
     progress: Callable[[int, int], None] | None = None,
@@ -109,7 +113,8 @@ def index_screen(
     """Encode the images of ``screen`` that the store does not hold as they are, and commit them as they come.
 
     ``baseline``: embed with the untrained encoder too, which probes compare with; the pixels are read once for both.
-    ``quality``: judge focus, saturation and confluence of each image.
+    ``quality``: judge focus, saturation and confluence of each image. ``engine``: "local" embeds in a process of this
+    machine, "ray" on a cluster's workers (see ``ray_engine``). ``workers``, ``precision``: see ``encoding.Work``.
     Interrupted at any moment, the same call goes on where it stopped: what was committed is not encoded again.
     """
     chosen = with_weights(store, encoder)
@@ -122,9 +127,10 @@ def index_screen(
             store.update_metadata(rows, name)
     if screen.rejected.num_rows:
         store.write_images(None, _reject_table(_unplaced(screen), chosen))
-    n_indexed, rejected, rate = _encode(
-        screen, sources, store, encoders, plan, batch_images, commit_rows, progress, quality
-    )
+    shape = common_shape([source[0] for source in sources]) if len(plan.encode) else None
+    work = Work(store.path, tuple(encoders), shape, quality, workers, precision)
+    answers = _engine(engine)(work, _batches(plan.encode, sources, batch_images)) if len(plan.encode) else None
+    n_indexed, rejected, rate = _commit_answers(screen, store, work, plan, answers, commit_rows, progress)
     with suppress(NotInStore):  # every image was rejected: nothing is there to derive from
         store.refresh(chosen)
     rejected += list(zip(*(screen.rejected.column(name).to_pylist() for name in ("path", "reason")), strict=True))
@@ -140,27 +146,34 @@ def _untrained(store: Store, encoder: str) -> list[str]:
     return [untrained] if untrained in config else []
 
 
-def _encode(
+def _engine(name: str) -> Callable[[Work, Iterator[Batch]], Generator[Embedded]]:
+    """What embeds the batches."""
+    if name == "local":
+        return embed_batches
+    if name == "ray":
+        from phenoembed.ray_engine import embed_on_ray
+
+        return embed_on_ray
+    raise StoreError(f"no engine '{name}'; there is local, ray")
+
+
+def _commit_answers(
     screen: Screen,
-    sources: Sequence[Source],
     store: Store,
-    encoders: Sequence[str],
+    work: Work,
     plan: _Plan,
-    batch_images: int,
+    answers: Generator[Embedded] | None,
     commit_rows: int,
     progress: Callable[[int, int], None] | None,
-    quality: bool,
 ) -> tuple[int, list[tuple[str, str]], float | None]:
-    """Encode these rows and commit them; what is encoded is committed even when Ctrl-C ends it."""
-    if not len(plan.encode):
+    """Commit what the engine answers as it comes; what is encoded is committed even when Ctrl-C ends it."""
+    if answers is None:
         return 0, [], None
-    shape = common_shape([source[0] for source in sources])
     metadata, paths = _metadata(screen), screen.table.column("path").to_pylist()
     pending, rejected = _Pending(), list[tuple[str, str]]()
     done = n_indexed = 0
     started: float | None = None
     first = 0
-    answers = embed_batches(store.path, encoders, _batches(plan.encode, sources, batch_images), shape, quality)
     try:
         for answer in answers:
             done += len(answer.numbers)
@@ -170,20 +183,18 @@ def _encode(
             if progress:
                 progress(done, len(plan.encode))
             if pending.due(commit_rows):
-                n_indexed += _commit(store, metadata, pending, encoders, plan)
+                n_indexed += _commit(store, metadata, pending, work.encoders, plan)
                 rejected += [(paths[row], reason) for row, reason in pending.rejected]
                 pending = _Pending()
     finally:
         answers.close()
-        n_indexed += _commit(store, metadata, pending, encoders, plan)
+        n_indexed += _commit(store, metadata, pending, work.encoders, plan)
         rejected += [(paths[row], reason) for row, reason in pending.rejected]
     elapsed = time.perf_counter() - started if started is not None else 0.0
     return n_indexed, rejected, (done - first) / elapsed if done > first and elapsed else None
 
 
-def _batches(
-    rows: np.ndarray, sources: Sequence[Source], batch_images: int
-) -> Iterator[tuple[tuple[int, ...], tuple[Source, ...]]]:
+def _batches(rows: np.ndarray, sources: Sequence[Source], batch_images: int) -> Iterator[Batch]:
     for start in range(0, len(rows), batch_images):
         numbers = tuple(rows[start : start + batch_images].tolist())
         yield numbers, tuple(sources[number] for number in numbers)

@@ -23,6 +23,16 @@ def index(
         bool,
         typer.Option(help="Judge each image's focus, saturation and confluence; outliers are flagged, never dropped."),
     ] = True,
+    engine: Annotated[
+        str,
+        typer.Option("--engine", help="local, or ray: the workers of a Ray cluster (RAY_ADDRESS, or one made here)."),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Threads that read, or a cluster's processes; as fits when not given."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images a batch of the encoder.")] = 64,
+    precision: Annotated[str, typer.Option("--precision", help="Of the network's arithmetic: 32 or bf16.")] = "32",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be indexed; open no image.")] = False,
     reading: Any = None,
     store: Store = DEFAULT_STORE,
@@ -48,7 +58,18 @@ def index(
     screen = read_plates(plates, reading)
     opened = open_store(store)
     with progress_bar("indexing") as advance:
-        indexed = index_screen(screen, opened, encoder, baseline=baseline, quality=quality, progress=advance)
+        indexed = index_screen(
+            screen,
+            opened,
+            encoder,
+            baseline=baseline,
+            quality=quality,
+            engine=engine,
+            workers=workers,
+            precision=precision,
+            batch_images=batch_size,
+            progress=advance,
+        )
     if thumbnails:
         from phenoembed.thumbnails import make_thumbnails
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -76,21 +77,36 @@ def progress_bar(label: str, *, unit: str = "images") -> Iterator[Advance]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
+    started = time.monotonic()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(label, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        task = progress.add_task(label, total=None, rate="")
+        yield lambda done, total: progress.update(task, completed=done, total=total, rate=_rate(done, started))
+
+
+def _rate(done: int, started: float) -> str:
+    elapsed = time.monotonic() - started
+    return f"{done / elapsed:,.3g} a second" if done and elapsed > 1 else ""
 
 
 def _line_every_tenth(label: str, unit: str) -> Advance:
-    said = -1
+    said, started = -1, time.monotonic()
 
     def advance(done: int, total: int) -> None:
         nonlocal said
         tenth = 10 * done // max(total, 1)
         if tenth > said:
             said = tenth
-            note(f"{label}: {done:,} of {total:,} {unit}")
+            left = (time.monotonic() - started) * (total - done) / done if done else 0.0
+            figures = [_rate(done, started), f"{_span(left)} left" if left > 1 else ""]
+            note(", ".join([f"{label}: {done:,} of {total:,} {unit}", *filter(None, figures)]))
 
     return advance
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -13,6 +13,7 @@ import tifffile
 import torch
 from phenoembed.embedding import embed_batches, embed_files
 from phenoembed.encoders import load_classifier, load_encoder
+from phenoembed.encoding import Batch, Embedded, Work
 from phenoembed.groups import group_images
 from phenoembed.indexing import Indexed, index_screen
 from phenoembed.methods import Members
@@ -37,15 +38,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A quick network in the place of the child process; the list counts the images it was asked for."""
     asked: list[int] = []
 
-    def count(
-        store: Path, encoders: list[str], batches: Iterator[tuple[tuple[int, ...], object]], *others: object
-    ) -> object:
-        def counted() -> Iterator[tuple[tuple[int, ...], object]]:
+    def count(work: Work, batches: Iterator[Batch]) -> Iterator[Embedded]:
+        def counted() -> Iterator[Batch]:
             for numbers, sources in batches:
                 asked.extend(numbers)
                 yield numbers, sources
 
-        return pixels_as_vectors(store, encoders, counted(), *others)  # type: ignore[arg-type]
+        return pixels_as_vectors(work, counted())
 
     monkeypatch.setattr(indexing, "embed_batches", count)
     return asked
@@ -165,7 +164,7 @@ def test_what_the_encoding_process_cannot_do_is_said(trial: Trial, tmp_path: Pat
     source = (trial.screen.image_path(0),)
     batches = [((number,) * 64, (source,) * 64) for number in range(200)]
     with pytest.raises(StoreError, match=f"encoder {trial.trained.encoder} cannot be read"):
-        list(embed_batches(store.path, [trial.trained.encoder], batches))
+        list(embed_batches(Work(store.path, (trial.trained.encoder,)), batches))
 
 
 # With the quick network: what is encoded, what is written

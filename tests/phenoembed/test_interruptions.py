@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from phenoembed.encoding import Batch, Embedded, Work, answer_of, read_batch
 from phenoembed.screen import Screen
 from phenoembed.training import Settings
 from tests import kills
@@ -112,27 +113,14 @@ def test_a_training_killed_at_any_moment_ends_with_the_undisturbed_weights(
 # Indexing
 
 
-def pixels_as_vectors(
-    _store: Path,
-    encoders: Sequence[str],
-    batches: Iterable[tuple[tuple[int, ...], tuple[tuple[Path, ...], ...]]],
-    shape: tuple[int, int] | None = None,
-    quality: bool = True,
-) -> Iterator[object]:
+def pixels_as_vectors(work: Work, batches: Iterable[Batch]) -> Iterator[Embedded]:
     """A network that is quick: an image's embedding is its first pixels. Everything else is the real thing."""
-    from phenoembed.embedding import Embedded, _read_batch
-
     with ThreadPoolExecutor(2) as pool:
         for batch in batches:
-            read = _read_batch(batch, None, shape, pool, quality)
-            kept = [pixels.ravel()[:512] for *_, pixels in read if pixels is not None]
+            read = read_batch(batch, work, None, pool)
+            kept = [image.pixels.ravel()[:512] for image in read if image.pixels is not None]
             vectors = np.stack(kept).astype(np.float32) / 65535 if kept else np.empty((0, 512), np.float32)
-            yield Embedded(
-                tuple(number for number, *_ in read),
-                tuple(facts for _, facts, _, _ in read),
-                tuple(reason for _, _, reason, _ in read),
-                {name: vectors * (1 + place) for place, name in enumerate(encoders)},
-            )
+            yield answer_of(read, {name: vectors * (1 + place) for place, name in enumerate(work.encoders)})
 
 
 def index_aloud(screen: Screen, store: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from phenoembed.embedding import read_image
+from phenoembed.encoding import read_image
 from phenoembed.pixels import peek_shape, read_pixels
 from phenoembed.planes import content_hash, plane_of, size_and_time
 from phenoembed.readers import preview, read_screen

@@ -1,0 +1,157 @@
+"""What is done with a batch of images, whichever process, worker or machine does it: read, judge, embed."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from phenoembed.pixels import Pixels, check_shape, intensity_statistics, read_pixels, resize
+from phenoembed.planes import Source, content_hash, size_and_time
+from phenoembed.quality import image_quality
+from phenoembed_store.errors import ImageError, StoreError
+
+if TYPE_CHECKING:
+    from phenoembed.encoders import TrainedEncoder
+
+PRECISIONS = ("32", "bf16")
+"""Of the network's arithmetic: float32, or bfloat16 where the device gains by it. Embeddings are float32 always."""
+
+Batch = tuple[tuple[int, ...], tuple[Source, ...]]  # numbers of images, and the files of each
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What indexing keeps of an image's files."""
+
+    content_hash: str
+    file_bytes: int
+    file_mtime_ns: int
+    statistics: dict[str, float]  # of INTENSITY_STATISTICS, and of QUALITY where it is judged
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One batch's answer: a reason for each image that cannot be used, facts and embeddings of the others.
+
+    ``embeddings``: a float32 array (images that can be used, dim) for each encoder asked for, in their order.
+    """
+
+    numbers: tuple[int, ...]  # as asked
+    facts: tuple[FileFacts | None, ...]
+    reasons: tuple[str | None, ...]
+    embeddings: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done with every batch: the encoders, and how.
+
+    ``expected_shape``: of the screen's images; another one is a reason. ``quality``: judge the pixels' quality too.
+    ``workers``: threads that read, or on a cluster processes that read and embed; None: as fits the machine.
+    """
+
+    store: Path
+    encoders: tuple[str, ...]
+    expected_shape: tuple[int, int] | None = None
+    quality: bool = True
+    workers: int | None = None
+    precision: str = "32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise StoreError(f"precision '{self.precision}' is none of {', '.join(PRECISIONS)}")
+        if self.workers is not None and self.workers < 1:
+            raise StoreError(f"{self.workers} workers cannot work; give 1 or more")
+
+
+class ReadImage(NamedTuple):
+    """One image of a batch: its pixels and facts, or the reason why there are none."""
+
+    number: int
+    facts: FileFacts | None
+    reason: str | None
+    pixels: Pixels | None
+
+
+class Worker:
+    """Encoders in memory, and threads that read. Raises StoreError where an encoder's files are damaged."""
+
+    def __init__(self, work: Work, threads: int | None = None) -> None:
+        from phenoembed.encoders import load_encoder
+
+        self.work = work
+        self.encoders = [load_encoder(work.store, name) for name in work.encoders]
+        sizes = {encoder.size for encoder in self.encoders}
+        if len(sizes) > 1:
+            raise StoreError(f"encoders of different image sizes ({sizes}) cannot be indexed in one run")
+        self.size = sizes.pop()
+        self.pool = ThreadPoolExecutor(threads or min(8, (os.cpu_count() or 1) + 2))
+
+    def read(self, batch: Batch) -> list[ReadImage]:
+        """The images of a batch, at the encoders' size."""
+        return read_batch(batch, self.work, self.size, self.pool)
+
+    def embed(self, read: Sequence[ReadImage]) -> Embedded:
+        """The embeddings of what was read."""
+        kept = [image.pixels for image in read if image.pixels is not None]
+        return answer_of(read, {one.id: _run_network(one, kept, self.work.precision) for one in self.encoders})
+
+
+def read_batch(batch: Batch, work: Work, size: int | None, pool: ThreadPoolExecutor) -> list[ReadImage]:
+    """Read the images of a batch and shrink them so that the shorter side has ``size`` pixels."""
+
+    def read(number: int, source: Source) -> ReadImage:
+        try:
+            pixels, facts = read_image(source, work.quality)
+            if work.expected_shape is not None:
+                check_shape(pixels, work.expected_shape)
+            return ReadImage(number, facts, None, resize(pixels, size))
+        except ImageError as error:
+            return ReadImage(number, None, str(error), None)
+
+    return list(pool.map(read, *batch))
+
+
+def answer_of(read: Sequence[ReadImage], embeddings: dict[str, np.ndarray]) -> Embedded:
+    """The answer to a batch, from what was read of it and the embeddings of its images that have pixels."""
+    return Embedded(
+        tuple(image.number for image in read),
+        tuple(image.facts for image in read),
+        tuple(image.reason for image in read),
+        embeddings,
+    )
+
+
+def read_image(source: Source, quality: bool = True) -> tuple[Pixels, FileFacts]:
+    """Pixels of one image, planes max-projected, and the facts of its files and pixels. Raises ImageError."""
+    try:
+        n_bytes, mtime_ns = size_and_time(source)
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror}") from error
+    pixels = read_pixels(source[0], source[1:])
+    statistics = intensity_statistics(pixels) | (image_quality(pixels) if quality else {})
+    return pixels, FileFacts(content_hash(source), n_bytes, mtime_ns, statistics)
+
+
+def _run_network(encoder: "TrainedEncoder", images: Sequence[Pixels], precision: str) -> np.ndarray:
+    """(images, dim) float32; images of one shape and type run together."""
+    import torch
+
+    from phenoembed.model import to_network
+
+    out = np.empty((len(images), encoder.config["dim"]), np.float32)
+    device = next(encoder.encoder.parameters()).device
+    kinds: dict[Any, list[int]] = {}
+    for i, pixels in enumerate(images):
+        kinds.setdefault((pixels.shape, pixels.dtype), []).append(i)
+    mean, sd = encoder.config["pixel_mean"], encoder.config["pixel_sd"]
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        for (_, dtype), members in kinds.items():
+            stack = torch.from_numpy(np.stack([images[i] for i in members])).to(device)
+            batch = to_network(stack, mean, sd, 1.0 / np.iinfo(dtype).max)
+            out[members] = encoder.encoder(batch).float().cpu().numpy()
+    return out
