@@ -63,7 +63,7 @@ def _answers(ray: Any, work: Work, batches: Iterable[Batch]) -> Generator[Embedd
         RayWorker,
         fn_constructor_args=(work,),
         batch_size=1,  # a row is a batch of images
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+        compute=ray.data.ActorPoolStrategy(size=most),
         **{device: 1},
     )
     try:

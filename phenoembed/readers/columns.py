@@ -99,6 +99,8 @@ def _missing(ours: str, left: Sequence[str]) -> str:
     found = found or next(iter(difflib.get_close_matches(ours, left, n=1, cutoff=0.75)), None)
     if found is not None:
         return f"column '{ours}' is missing; the file has '{found}': --map {ours}={found}"
+    if ours == "compound":
+        return "column 'compound' is missing; --layout FILE says what is in the wells, or --map compound=THEIRS"
     constant = '; --map "concentration_um=5 uM" gives all rows one' if ours == "concentration_um" else ""
     return f"column '{ours}' is missing; the file has {', '.join(map(repr, left)) or 'no other columns'}{constant}"
 

@@ -42,11 +42,13 @@ def screen_of_sheet(folder: Path, source: Path, reader: str, sheet: Sheet, optio
     """The screen of a sheet with a row an image. Raises ``ManifestError`` with all of its faults.
 
     What a layout says of the wells (``--layout``, or one beside the images where the sheet has no compound) is joined.
+    A dry run of files that nobody has laid out yet counts them.
     """
     sheet = with_constants(sheet, options.mapping)
     faults = sheet.faults
     layout = options.layout or (None if _has_compound(sheet, options.mapping) else find_layout(folder, folder))
-    required = [name for name in REQUIRED if layout is None or name not in TREATMENT]
+    bare = layout is None and options.dry_run and reader != "manifest" and not _has_compound(sheet, options.mapping)
+    required = [name for name in REQUIRED if not (layout is not None or bare) or name not in TREATMENT]
     chosen = name_columns(list(sheet.columns), options.mapping, faults, required)
     if not sheet.rows:
         faults.add("there is no image: no row follows the column names")
@@ -59,6 +61,10 @@ def screen_of_sheet(folder: Path, source: Path, reader: str, sheet: Sheet, optio
         laid_out, told = _lay_out(layout, typed, bad, options, faults)
         typed |= {name: column for name, column in laid_out.items() if name in SCREEN_SCHEMA.names}
         notes += told
+    if bare:
+        nothing = {"compound": "", "concentration_um": 0.0, "role": "empty"}
+        typed |= {name: pa.repeat(pa.scalar(value), len(sheet.rows)) for name, value in nothing.items()}
+        notes += ("no layout: what is in the wells is not known",)
     if len(typed) == len(SCREEN_SCHEMA):
         sound = pa.array(~bad)
         described = pa.table([typed[name].filter(sound) for name in SCREEN_SCHEMA.names], schema=SCREEN_SCHEMA)

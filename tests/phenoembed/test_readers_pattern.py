@@ -39,6 +39,10 @@ def test_named_groups_are_columns(tmp_path: Path) -> None:
         ("P1", "B03", 1, 24.0, "taxol", "dapi"),
     ]
     assert preview(tmp_path, pattern=PATTERN)["images"] == 2
+    (tmp_path / "layout.csv").unlink()
+    assert preview(tmp_path, pattern=PATTERN)["images"] == 2
+    told = "column 'compound' is missing; --layout FILE says what is in the wells, or --map compound=THEIRS"
+    assert told in faults(tmp_path, pattern=PATTERN, times={1: 24, 2: 72})
 
 
 def test_a_pattern_may_leave_things_out(tmp_path: Path) -> None:
