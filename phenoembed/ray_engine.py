@@ -7,7 +7,7 @@ had written nothing, and Ray gives its batch to another. A cluster's machines ha
 
 import logging
 import pickle
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ AHEAD = 4  # answers fetched before they are asked for
 class RayWorker:
     """A worker as Ray Data calls it: rows of a pickled batch in, rows of a pickled answer out."""
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def __init__(self, work: Work, make: Callable[[Work], Worker]) -> None:
+        self.work, self.make = work, make
         self.worker: Worker | None = None
 
     def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
@@ -31,7 +31,7 @@ class RayWorker:
     def _answer(self, batch: Batch) -> Embedded | PhenoembedError:
         """What a batch gives, or the error that a person can mend: raised here, Ray would wrap it in pages."""
         try:
-            self.worker = self.worker or Worker(self.work)
+            self.worker = self.worker or self.make(self.work)
             return self.worker.embed(self.worker.read(batch))
         except PhenoembedError as error:
             return error
@@ -61,7 +61,7 @@ def _answers(ray: Any, work: Work, batches: Iterable[Batch]) -> Generator[Embedd
     asked = ray.data.from_items([{"batch": pickle.dumps(batch)} for batch in batches])
     answered = asked.map_batches(
         RayWorker,
-        fn_constructor_args=(work,),
+        fn_constructor_args=(work, Worker),
         batch_size=1,  # a row is a batch of images
         compute=ray.data.ActorPoolStrategy(size=most),
         **{device: 1},

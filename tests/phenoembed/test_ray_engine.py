@@ -3,29 +3,59 @@
 import os
 import random
 import signal
+import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from phenoembed.encoding import Work
+from phenoembed.encoding import Batch, Embedded, ReadImage, Work, answer_of, read_batch
 from phenoembed.indexing import index_screen
 from phenoembed.ray_engine import embed_on_ray
 from phenoembed.readers import read_screen
 from phenoembed.screen import Screen
 from tests.conftest import Trial
 from tests.phenoembed import files
-from tests.phenoembed.test_interruptions import empty_store, tables
+from tests.phenoembed.test_interruptions import empty_store, pixels_as_vectors, tables
 
 import phenoembed_store
+from phenoembed import indexing, ray_engine
 from phenoembed_store import Store
 from phenoembed_store.errors import StoreError
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'phenoembed[ray]'")
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray and its processes warn of their own ways
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # Ray and its processes warn of their own ways
+    pytest.mark.timeout(900),  # a process of Ray takes seconds to start, and where a machine is busy, a minute
+]
+
+
+class QuickWorker:
+    """A network that is quick: an image's embedding is its first pixels. Everything else is the real thing."""
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.pool = work, ThreadPoolExecutor(2)
+
+    def read(self, batch: Batch) -> list[ReadImage]:
+        time.sleep(0.05)  # or one process would have done it all before the other is there
+        return read_batch(batch, self.work, None, self.pool)
+
+    def embed(self, read: list[ReadImage]) -> Embedded:
+        kept = [image.pixels.ravel()[:512] for image in read if image.pixels is not None]
+        vectors = np.stack(kept).astype(np.float32) / 65535 if kept else np.empty((0, 512), np.float32)
+        return answer_of(read, {name: vectors * (1 + place) for place, name in enumerate(self.work.encoders)})
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that need not load torch, which takes longer than their work."""
+    monkeypatch.setattr(ray_engine, "Worker", QuickWorker)
+
 
 BATCH = 4  # images: 27 batches of the trial's screen
 
@@ -89,9 +119,11 @@ def damaged(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> Screen:
 def expected(
     trial: Trial, damaged: Screen, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[dict[str, object]]]:
-    """The tables that one machine makes."""
-    store = phenoembed_store.open(empty_store(trial, tmp_path_factory.mktemp("local") / "store"))
-    index_screen(damaged, store, batch_images=BATCH)
+    """The tables that one machine makes, with the quick network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indexing, "embed_batches", pixels_as_vectors)
+        store = phenoembed_store.open(empty_store(trial, tmp_path_factory.mktemp("local") / "store"))
+        index_screen(damaged, store, batch_images=BATCH)
     return tables(store)
 
 
@@ -110,10 +142,28 @@ def assert_same(store: Store, expected: dict[str, list[dict[str, object]]]) -> N
     assert not store.verify()
 
 
-def test_two_nodes_make_the_table_of_one_machine(
-    nodes: TwoNodes, trial: Trial, damaged: Screen, expected: dict[str, list[dict[str, object]]], tmp_path: Path
+def test_a_cluster_makes_the_table_of_one_machine(
+    nodes: TwoNodes, trial: Trial, damaged: Screen, tmp_path: Path
 ) -> None:
-    """Both take part; rejected images, derived groups and all columns are the same; again, nothing is left to do."""
+    """With the real network: rejected images, derived groups and all columns are the same; again, nothing is left."""
+    nodes.restore()
+    local = phenoembed_store.open(empty_store(trial, tmp_path / "local"))
+    index_screen(damaged, local, batch_images=16)
+    store = phenoembed_store.open(empty_store(trial, tmp_path / "store"))
+    found = index_screen(damaged, store, engine="ray", workers=1, batch_images=16)
+    assert (found.indexed, len(found.rejected)) == (102, 6)
+    assert_same(store, tables(local))
+
+
+def test_two_nodes_make_the_table_of_one(
+    nodes: TwoNodes,
+    trial: Trial,
+    damaged: Screen,
+    expected: dict[str, list[dict[str, object]]],
+    tmp_path: Path,
+    quick: None,
+) -> None:
+    """Both take part; indexed again, nothing is left to do."""
     nodes.restore()
     store = phenoembed_store.open(empty_store(trial, tmp_path / "store"))
     seen: dict[int, str] = {}
@@ -121,11 +171,17 @@ def test_two_nodes_make_the_table_of_one_machine(
     assert (found.indexed, len(found.rejected)) == (102, 6)
     assert len(set(seen.values())) == 2, "one node did all of it"
     assert_same(store, expected)
-    assert (index(damaged, store).unchanged, index(damaged, store).indexed) == (102, 0)
+    good = replace(damaged, table=damaged.table.filter(pa.array([i % 17 != 0 or i > 85 for i in range(108)])))
+    assert (index(good, store).unchanged, index(good, store).indexed) == (102, 0)
 
 
 def test_a_node_that_is_removed_loses_and_doubles_nothing(
-    nodes: TwoNodes, trial: Trial, damaged: Screen, expected: dict[str, list[dict[str, object]]], tmp_path: Path
+    nodes: TwoNodes,
+    trial: Trial,
+    damaged: Screen,
+    expected: dict[str, list[dict[str, object]]],
+    tmp_path: Path,
+    quick: None,
 ) -> None:
     """Its batches are given to the other one."""
     nodes.restore()
@@ -164,7 +220,12 @@ def kill_workers(
 
 
 def test_workers_that_are_killed_lose_and_double_nothing(
-    nodes: TwoNodes, trial: Trial, damaged: Screen, expected: dict[str, list[dict[str, object]]], tmp_path: Path
+    nodes: TwoNodes,
+    trial: Trial,
+    damaged: Screen,
+    expected: dict[str, list[dict[str, object]]],
+    tmp_path: Path,
+    quick: None,
 ) -> None:
     """Three SIGKILLs to workers while they work: the table is that of an undisturbed run."""
     nodes.restore()
@@ -173,7 +234,12 @@ def test_workers_that_are_killed_lose_and_double_nothing(
 
 @pytest.mark.soak
 def test_a_hundred_workers_are_killed(
-    nodes: TwoNodes, trial: Trial, damaged: Screen, expected: dict[str, list[dict[str, object]]], tmp_path: Path
+    nodes: TwoNodes,
+    trial: Trial,
+    damaged: Screen,
+    expected: dict[str, list[dict[str, object]]],
+    tmp_path: Path,
+    quick: None,
 ) -> None:
     nodes.restore()
     assert kill_workers(trial, damaged, expected, tmp_path, 100, seed=1) == 100
