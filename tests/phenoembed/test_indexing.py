@@ -87,8 +87,12 @@ def test_stored_embeddings_are_those_of_the_network(trial: Trial) -> None:
 
 @pytest.mark.parametrize("where", [None, "concentration_um < 10", "field <> 2", "hash(path) % 3 <> 0"])
 def test_the_stores_posterior_is_the_networks(trial: Trial, where: str | None) -> None:
-    """From stored embeddings and the encoder's own head, with any images left out: the network's Q(y | X) to 1e-5."""
+    """From stored embeddings and the encoder's own head, with any images left out: the network's Q(y | X) to 1e-5.
+
+    The network's at the head's temperature, which was fitted after it was trained.
+    """
     store = phenoembed_store.open(trial.path)
+    temperature = store.head("compound").temperature
     loaded, head = load_encoder(trial.path, trial.trained.encoder), load_classifier(trial.path, trial.trained.encoder)
     keys = ["compound", "replicate", "field"]
     treated = "role = 'treated'" + (f" AND {where}" if where else "")
@@ -102,7 +106,7 @@ def test_the_stores_posterior_is_the_networks(trial: Trial, where: str | None) -
         batch = to_network(pixels, loaded.config["pixel_mean"], loaded.config["pixel_sd"], 1 / 65535)
         members = Members(torch.zeros(len(paths), dtype=torch.int64), torch.arange(len(paths)), 1)
         with torch.inference_mode():
-            expected = head(loaded.encoder(batch), members).softmax(1)[0].numpy()
+            expected = (head(loaded.encoder(batch), members) / temperature).softmax(1)[0].numpy()
         np.testing.assert_allclose(one["probabilities"], expected, atol=1e-5)
         assert one["classes"] == loaded.config["classes"]
 
