@@ -104,27 +104,28 @@ def _join(rows: pa.Table, annotations: pa.Table, on: str) -> pa.Table:
     ]
     if not values:
         return rows
-    picked = [
-        f'coalesce(a."{name}"::VARCHAR, r."{name}"::VARCHAR) AS "{name}"'
-        if name in rows.column_names and rows.schema.field(name).type != mine.schema.field(name).type
-        else f'coalesce(a."{name}", r."{name}") AS "{name}"'
-        if name in rows.column_names
-        else f'a."{name}"'
-        for name in values
-    ]
-    match = " AND ".join(f'r."{key}" = a."{key}"' for key in KEYS[on])
-    with session() as connection:
-        connection.register("images", rows)
-        connection.register("annotations", mine)
-        joined = connection.sql(
-            f"SELECT {', '.join(picked)} FROM (SELECT *, row_number() OVER () AS _n FROM images) r "
-            f"LEFT JOIN annotations a ON {match} ORDER BY _n"
-        ).to_arrow_table()
+    keys = KEYS[on]
+    places = pc.index_in(_joint_key(rows, keys), value_set=_joint_key(mine, keys), skip_nulls=True)
     for name in values:
-        column = joined.column(name)
-        at = rows.column_names.index(name) if name in rows.column_names else -1
-        rows = rows.append_column(name, column) if at < 0 else rows.set_column(at, name, column)
+        column = mine.column(name).combine_chunks().take(places)
+        if name not in rows.column_names:
+            rows = rows.append_column(name, column)
+            continue
+        stored = rows.column(name).combine_chunks()
+        if stored.type != column.type:
+            stored, column = stored.cast(pa.string()), column.cast(pa.string())
+        rows = rows.set_column(rows.column_names.index(name), name, pc.coalesce(column, stored))
     return rows
+
+
+def _joint_key(table: pa.Table, keys: Sequence[str]) -> pa.Array:
+    """One array whose values are equal where all the keys are; null where one of them is."""
+    import pyarrow.compute as pc
+
+    columns = [table.column(key).combine_chunks().cast(KEY_TYPES.get(key, pa.string())) for key in keys]
+    if len(columns) == 1:
+        return columns[0]
+    return pc.binary_join_element_wise(*(column.cast(pa.string()) for column in columns), "\x1f")
 
 
 def _our_name(name: str, keys: Sequence[str]) -> str:

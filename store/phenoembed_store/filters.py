@@ -1,28 +1,92 @@
 """A filter is one SQL expression over the columns of an image; DuckDB parses, binds and evaluates it."""
 
 import json
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
-from phenoembed_store.engine import session
 from phenoembed_store.errors import QueryError
-from phenoembed_store.sql import one_line, query_errors
+from phenoembed_store.sql import locked, one_line, query_errors
+from phenoembed_store.subset import Subset
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 ROW = "_row"
 """The column of a filtered view that numbers its rows."""
+REMEMBERED = 64
+"""Filters whose rows are kept at hand."""
+_READS_MORE = frozenset(("SUBQUERY", "STAR", "POSITIONAL_REFERENCE"))
+"""Classes of expressions that may read columns without naming them."""
 
 
-def matching_rows(connection: "DuckDBPyConnection", where: str, view: str = "images") -> npt.NDArray[np.int64]:
-    """Numbers (rising) of the view's rows for which a checked expression is true. Raises QueryError."""
-    with query_errors():
-        found = connection.sql(f'SELECT "{ROW}" FROM "{view}" WHERE (\n{where}\n)').fetchnumpy()[ROW]
-    return np.sort(np.asarray(found, dtype=np.int64))
+class Source(Protocol):
+    """What is filtered: rows with (``table``) and without (``annotated``) the columns that are costly to work out."""
+
+    def __len__(self) -> int: ...
+    def column(self, name: str) -> pa.ChunkedArray: ...
+    @property
+    def column_names(self) -> tuple[str, ...]: ...
+    @property
+    def annotated(self) -> pa.Table: ...
+    @property
+    def table(self) -> pa.Table: ...
+
+
+class Filters:
+    """Filters over one source. The last answers are kept, so that a filter asked again costs next to nothing."""
+
+    def __init__(self, source: Source, costly: Sequence[str]) -> None:
+        self._source = source
+        self._costly = frozenset(costly)
+        self._kept: dict[str, Subset] = {}
+        self._connections: dict[str, DuckDBPyConnection] = {}
+        self._narrow: set[str] = set()
+        self._lock = Lock()
+
+    def passing(self, where: str) -> Subset:
+        """The rows for which the expression is true. Raises QueryError."""
+        with self._lock:
+            if where not in self._kept:
+                while len(self._kept) >= REMEMBERED:
+                    self._kept.pop(next(iter(self._kept)))
+                self._kept[where] = self._find(where)
+            return self._kept[where]
+
+    def _find(self, where: str) -> Subset:
+        connection, view = self._view(check_expression(where))
+        with query_errors():
+            found = connection.execute(f'SELECT "{ROW}" FROM "{view}" AS images WHERE (\n{where}\n)').fetchnumpy()
+        return Subset.of_rows(np.asarray(found[ROW], np.int64), len(self._source))
+
+    def _view(self, expression: dict[str, Any]) -> tuple["DuckDBPyConnection", str]:
+        """A view with what the expression reads: only its columns where they are certain, for each costs time."""
+        read = {name.lower() for name in columns_of(expression)}
+        known = {name.lower(): name for name in self._source.column_names}
+        if read <= known.keys() and not _READS_MORE & set(classes_of(expression)):
+            return self._narrow_view([known[name] for name in sorted(read)])
+        kind = "table" if self._costly & read else "annotated"
+        if kind not in self._connections:
+            source = self._source.table if kind == "table" else self._source.annotated
+            self._connections[kind] = locked({"images": self._numbered(source)})
+        return self._connections[kind], "images"
+
+    def _narrow_view(self, columns: Sequence[str]) -> tuple["DuckDBPyConnection", str]:
+        if "narrow" not in self._connections:
+            self._connections["narrow"] = locked({})
+        columns = columns or self._source.column_names[:1]  # a table of no columns has no rows
+        connection, view = self._connections["narrow"], " ".join(("only", *columns))
+        if view not in self._narrow:
+            connection.register(view, self._numbered(pa.table({name: self._source.column(name) for name in columns})))
+            self._narrow.add(view)
+        return connection, view
+
+    def _numbered(self, table: pa.Table) -> pa.Table:
+        return table.append_column(ROW, pa.array(np.arange(len(self._source), dtype=np.int64)))
 
 
 def check_expression(where: str) -> dict[str, Any]:
@@ -32,8 +96,8 @@ def check_expression(where: str) -> dict[str, Any]:
     statement it lands in must have nothing but a WHERE: no further statement, clause or set operation.
     """
     statement = f"SELECT 1 FROM images WHERE {where}\n"
-    with session() as connection:
-        found = connection.execute("SELECT json_serialize_sql(?)", [statement]).fetchall()
+    with _parsing:
+        found = _parser().execute("SELECT json_serialize_sql(?)", [statement]).fetchall()
     parsed: Any = json.loads(found[0][0])
     if parsed["error"]:
         raise QueryError(
@@ -59,6 +123,26 @@ def columns_of(expression: Any) -> Iterator[str]:
     elif isinstance(expression, list):
         for value in expression:
             yield from columns_of(value)
+
+
+def classes_of(expression: Any) -> Iterator[str]:
+    """The classes of an expression and of all its parts."""
+    if isinstance(expression, dict):
+        if "class" in expression:
+            yield expression["class"]
+        for value in expression.values():
+            yield from classes_of(value)
+    elif isinstance(expression, list):
+        for value in expression:
+            yield from classes_of(value)
+
+
+@cache
+def _parser() -> "DuckDBPyConnection":
+    return locked({})
+
+
+_parsing = Lock()
 
 
 def _is_only_a_where(node: dict[str, Any]) -> bool:

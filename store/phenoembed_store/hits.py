@@ -1,9 +1,10 @@
 """The table of hits: what each hit is, what is known of it, and whether it shares a plate with the query."""
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats, Integers
@@ -28,9 +29,9 @@ def hit_table(
         return _image_hits(images, units, scores, query_rows)
     rows = [level.units.of(int(unit)) for unit in units]
     first = pa.array([int(row[0]) for row in rows], pa.int64())
-    columns: dict[str, Any] = {"rank": pa.array(range(1, len(units) + 1), pa.int32())}
+    columns: dict[str, Any] = {"rank": _ranks(len(units))}
     columns |= {name: images.column(name).take(first) for name in SHOWN[level.name]}
-    columns |= _scored(scores, np.array([len(row) for row in rows], np.int32))
+    columns |= _scored(scores, pa.array([len(row) for row in rows], pa.int32()))
     columns |= {name: _agreed(images, name, rows) for name in images.annotation_columns}
     columns["same_plate"] = _same_plate(images, rows, query_rows)
     return pa.table(columns)
@@ -40,21 +41,30 @@ def _image_hits(images: Images, rows: Integers, scores: Floats, query_rows: Inte
     """Only the hits' own rows are touched, however many images the store has."""
     found = images.shown.take(pa.array(rows))
     if len(images.annotations):
-        found = annotate_rows(found, images.annotations)
-    shown = len(SHOWN["image"])
-    ranks = pa.array(np.arange(1, len(rows) + 1, dtype=np.int32))
-    measured = _scored(scores, np.ones(len(rows), np.int32))
-    same_plate = _same_plate(images, [rows[i : i + 1] for i in range(len(rows))], query_rows)
-    names = found.column_names
+        found = annotate_rows(pa.Table.from_batches([found]), images.annotations)
+    n, shown = len(rows), len(SHOWN["image"])
+    same_plate = _same_plate(images, rows[:, None], query_rows)
+    columns, names = found.columns, found.schema.names
+    measured = _scored(scores, _ones(n))
     return pa.Table.from_arrays(
-        [ranks, *found.columns[:shown], *measured.values(), *found.columns[shown:], same_plate],
+        [_ranks(n), *columns[:shown], *measured.values(), *columns[shown:], same_plate],
         ["rank", *names[:shown], *measured, *names[shown:], "same_plate"],
     )
 
 
-def _scored(scores: Floats, n_images: npt.NDArray[np.int32]) -> dict[str, pa.Array]:
+@lru_cache(16)
+def _ranks(n: int) -> pa.Array:
+    return pa.array(np.arange(1, n + 1, dtype=np.int32))
+
+
+@lru_cache(16)
+def _ones(n: int) -> pa.Array:
+    return pa.array(np.ones(n, np.int32))
+
+
+def _scored(scores: Floats, n_images: pa.Array) -> dict[str, pa.Array]:
     unknown = pa.nulls(len(scores), pa.float64())
-    return {"score": pa.array(scores), "n_images": pa.array(n_images), "p_value": unknown, "q_value": unknown}
+    return {"score": pa.array(scores), "n_images": n_images, "p_value": unknown, "q_value": unknown}
 
 
 def _agreed(images: Images, column: str, rows: list[Integers]) -> pa.Array:
@@ -67,7 +77,7 @@ def _agreed(images: Images, column: str, rows: list[Integers]) -> pa.Array:
     return pa.array(found, values.type)
 
 
-def _same_plate(images: Images, rows: list[Integers], query_rows: Integers | None) -> pa.Array:
+def _same_plate(images: Images, rows: Sequence[Integers] | Integers, query_rows: Integers | None) -> pa.Array:
     """Whether a hit has a plate in common with the query; null for a query that is not of the store."""
     if query_rows is None:
         return pa.nulls(len(rows), pa.bool_())

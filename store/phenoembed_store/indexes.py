@@ -17,18 +17,18 @@ import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from phenoembed_store import ivf
 from phenoembed_store.aggregate import Floats, Integers
-from phenoembed_store.errors import MissingExtra
-from phenoembed_store.transforms import Transform
+from phenoembed_store.ivf import RERANKED, Measured, build_faiss, faiss_module, inner_products, parameters
+from phenoembed_store.parts import Part
+from phenoembed_store.subset import Subset
 
 log = logging.getLogger("phenoembed")
 
@@ -36,11 +36,8 @@ FLAT_LIMIT = 20_000
 """Images below which there is no index: comparing with all of them takes a few milliseconds."""
 TAIL_SHARE = 0.1
 """Share of images that may have come since the index was made: they are compared exactly, beside it."""
-RECALL_WANTED = 0.999
-SAMPLE = 200
-"""Images whose ten nearest, by index and exactly, are compared to measure the recall."""
-RERANKED = 4
-"""Candidates fetched from the index for every hit wanted, to be ranked by their exact vectors."""
+ID_COST = 0.02
+"""What it costs to pass over an image that a filter leaves out, in comparisons."""
 BLOCK = 1 << 20
 CHECKED_AT_OPEN = 64
 """Blocks of each file that opening checks; ``verify`` checks all."""
@@ -58,6 +55,7 @@ class Manifest:
     vectors: int
     dim: int
     nprobe: int
+    nprobe_filtered: dict[str, int]  # by the share of images that pass
     recall_at_10: float
     checksums: dict[str, list[int]]
 
@@ -77,24 +75,45 @@ class Index:
     def __len__(self) -> int:
         return self.manifest.vectors
 
-    def nearest(self, query: Floats, k: int, allowed: npt.NDArray[np.bool_] | None = None) -> tuple[Integers, Floats]:
-        """Rows of the k nearest (among the allowed) and their exact cosines, best first; fewer where it finds fewer.
+    def nearest(self, query: Floats, k: int, among: Subset | None = None) -> tuple[Integers, Floats] | None:
+        """Rows of the k nearest (among some of them) and their exact cosines, best first.
 
-        query: (dim,), of length one.
+        query: (dim,), of length one. None where comparing every row is faster, or needed for all of the k to be found.
         """
-        faiss = _faiss()
-        fetched = min(len(self), RERANKED * k)
-        nprobe, selector = self.manifest.nprobe, None
-        if allowed is not None:
-            share = max(float(allowed.mean()), 1e-6)
-            nprobe = min(self.faiss.nlist, int(np.ceil(nprobe / share)))  # as many candidates as without a filter
-            selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
-        _, found = self.faiss.search(query[None], fetched, params=parameters)
-        ids = found[0][found[0] >= 0]
-        scores = (self.scaled[ids] @ query) / np.maximum(self.norms[ids], np.float32(1e-30))
+        nprobe = self._lists(k, among)
+        if nprobe is None:
+            return None
+        fetched = min(RERANKED * k, len(self) if among is None else len(among))
+        _, found = self.faiss.search(query[None], fetched, params=parameters(nprobe, among))
+        ids = found[0]
+        if ids[-1] < 0:  # the lists hold too few that pass, so that those around the query hardly do
+            return None
+        scores: Floats = np.divide(self.scaled[ids] @ query, np.maximum(self.norms[ids], np.float32(1e-30)))
         best = np.argsort(-scores, kind="stable")[:k]
         return ids[best], scores[best]
+
+    def cosines(self, query: Floats, rows: Integers) -> Floats:
+        """Exact cosines of these rows with the query (dim,), of length one."""
+        found: Floats = np.divide(
+            inner_products(self.scaled, rows, query), np.maximum(self.norms[rows], np.float32(1e-30))
+        )
+        return found
+
+    def _lists(self, k: int, among: Subset | None) -> int | None:
+        """How many lists to probe; None where it costs more than comparing every row that passes.
+
+        It was measured for ten hits; more hits lie in more lists.
+        """
+        nlist, more = int(self.faiss.nlist), -(-k // 10)
+        if among is None:
+            return min(nlist, self.manifest.nprobe * more)
+        share = len(among) / len(self)
+        known = [one for one in self.manifest.nprobe_filtered if float(one) <= share]
+        if len(among) <= ivf.FEW or not known:
+            return None
+        nprobe = min(nlist, self.manifest.nprobe_filtered[max(known, key=float)] * more)
+        probed = nprobe / nlist * (ID_COST * len(self) + len(among))
+        return nprobe if probed + ivf.FEW <= len(among) else None
 
 
 def build(
@@ -102,26 +121,29 @@ def build(
     encoder: str,
     version: int,
     files: Sequence[str],
-    rows: pa.Table,
-    vectors: Floats,
-    transform: Transform | None,
+    part: Part,
+    transform: str,
 ) -> Path:
-    """Make an index of these images, beside and renamed; the encoder's other ones are removed. Its folder."""
-    name = f"{encoder}-v{version}-{transform.id if transform else 'none'}"
+    """Make an index of these images, beside and renamed; the encoder's other ones are removed. Its folder.
+
+    transform: the id of the one under which the part's vectors are scaled, ``none`` for none.
+    """
+    name = f"{encoder}-v{version}-{transform}"
     beside, target = folder / f".{name}.{uuid4().hex[:8]}", folder / name
     beside.mkdir(parents=True)
     try:
-        nprobe, recall = _write_files(beside, rows, vectors, transform)
+        measured = _write_files(beside, part)
         manifest = Manifest(
             encoder=encoder,
             version=version,
-            transform=transform.id if transform else "none",
+            transform=transform,
             files=tuple(files),
             kind="ivf-sq8",
-            vectors=len(rows),
-            dim=int(vectors.shape[1]),
-            nprobe=nprobe,
-            recall_at_10=recall,
+            vectors=len(part.rows),
+            dim=int(part.vectors.shape[1]),
+            nprobe=measured.nprobe,
+            nprobe_filtered=measured.filtered,
+            recall_at_10=measured.recall_at_10,
             checksums={path.name: list(_checksums(path)) for path in sorted(beside.iterdir())},
         )
         (beside / "manifest.json").write_text(json.dumps(asdict(manifest)))
@@ -132,17 +154,15 @@ def build(
     return target
 
 
-def _write_files(folder: Path, rows: pa.Table, vectors: Floats, transform: Transform | None) -> tuple[int, float]:
+def _write_files(folder: Path, part: Part) -> Measured:
     """Everything but the manifest; the lists to probe, and the recall they give."""
-    scaled = vectors if transform is None else transform.apply(vectors, rows.column("plate").to_pylist())
-    norms = np.linalg.norm(scaled, axis=1).astype(np.float32)
-    with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
-        writer.write_table(rows.combine_chunks())
-    np.save(folder / "vectors.npy", vectors)
-    np.save(folder / "norms.npy", norms)
-    if transform is not None:
-        np.save(folder / "scaled.npy", scaled)
-    return _build_faiss(scaled, norms, folder / "ivf.faiss")
+    with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_file(file, part.rows.schema) as writer:
+        writer.write_table(part.rows)
+    np.save(folder / "vectors.npy", part.vectors)
+    np.save(folder / "norms.npy", part.norms)
+    if part.scaled is not part.vectors:
+        np.save(folder / "scaled.npy", part.scaled)
+    return build_faiss(part.scaled, part.norms, folder / "ivf.faiss")
 
 
 def remove(folder: Path, encoder: str) -> None:
@@ -170,9 +190,10 @@ def open_index(folder: Path, manifest: Manifest) -> Index | None:
     if damage := first_damage(folder, manifest, CHECKED_AT_OPEN):
         log.warning("index %s: %s; making it anew", folder.name, damage)
         return None
-    faiss = _faiss()
+    faiss = faiss_module()
     try:
         found = faiss.read_index(str(folder / "ivf.faiss"), faiss.IO_FLAG_MMAP)
+        faiss.downcast_InvertedLists(found.invlists).prefetch_nthread = 0  # threads for every search, slower than it
         scaled = "scaled.npy" if "scaled.npy" in manifest.checksums else "vectors.npy"
         names = ("vectors.npy", scaled, "norms.npy")
         # plain views: a memmap's own indexing costs more than the rows it fetches
@@ -202,67 +223,7 @@ def first_damage(folder: Path, manifest: Manifest, blocks: int | None = None) ->
     return None
 
 
-def _faiss() -> Any:
-    try:
-        return import_module("faiss")
-    except ImportError:
-        raise MissingExtra("faiss", "cpu") from None
-
-
 def _checksums(path: Path) -> Iterator[int]:
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             yield zlib.crc32(block)
-
-
-def _build_faiss(scaled: Floats, norms: Floats, path: Path) -> tuple[int, float]:
-    """Write the FAISS file; the number of lists to probe for the wanted recall, and the recall it gives."""
-    faiss = _faiss()
-    n, dim = scaled.shape
-    nlist = 1 << int(np.log2(4 * np.sqrt(n)))
-    quantizer = faiss.IndexFlatIP(dim)
-    index = faiss.IndexIVFScalarQuantizer(
-        quantizer, dim, nlist, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-    )
-    index.cp.niter = 6  # more moves the lists little, and costs the most of all
-    index.cp.max_points_per_centroid = 64
-    sample = np.sort(np.random.default_rng(0).choice(n, min(n, 64 * nlist), replace=False))
-    index.train(_unit(scaled[sample], norms[sample]))
-    for start in range(0, n, 65_536):
-        part = slice(start, start + 65_536)
-        index.add(_unit(scaled[part], norms[part]))
-    faiss.write_index(index, str(path))
-    return _probes_wanted(index, scaled, norms)
-
-
-def _probes_wanted(index: Any, scaled: Floats, norms: Floats) -> tuple[int, float]:
-    """The fewest lists (a power of two) that reach the wanted recall@10 on a sample of the vectors themselves."""
-    faiss = _faiss()
-    picked = np.random.default_rng(1).choice(len(scaled), min(SAMPLE, len(scaled)), replace=False)
-    queries = _unit(scaled[picked], norms[picked])
-    truth = exact_neighbours(scaled, norms, queries, 10)
-    nprobe = 1
-    while True:
-        _, found = index.search(queries, 10 * RERANKED, params=faiss.SearchParametersIVF(nprobe=nprobe))
-        recall = float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, truth, strict=True)]))
-        if recall >= RECALL_WANTED or nprobe >= index.nlist:
-            return nprobe, recall
-        nprobe *= 2
-
-
-def exact_neighbours(scaled: Floats, norms: Floats, queries: Floats, k: int) -> Integers:
-    """Rows of the k nearest of every query, (queries, k), in no order, in bounded memory."""
-    best_ids = np.zeros((len(queries), 0), np.int64)
-    best = np.zeros((len(queries), 0), np.float32)
-    for start in range(0, len(scaled), 65_536):
-        part = slice(start, start + 65_536)
-        scores = np.concatenate([best, queries @ _unit(scaled[part], norms[part]).T], axis=1)
-        here = np.arange(start, start + scores.shape[1] - best.shape[1])
-        ids = np.concatenate([best_ids, np.broadcast_to(here, (len(queries), len(here)))], axis=1)
-        top = np.argpartition(-scores, min(k, scores.shape[1]) - 1, axis=1)[:, :k]
-        best, best_ids = np.take_along_axis(scores, top, 1), np.take_along_axis(ids, top, 1)
-    return best_ids
-
-
-def _unit(vectors: Floats, norms: Floats) -> Floats:
-    return np.ascontiguousarray(vectors / np.maximum(norms, np.float32(1e-30))[:, None], np.float32)

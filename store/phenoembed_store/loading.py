@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from phenoembed_store import indexes, transforms
+from phenoembed_store import indexes
 from phenoembed_store.errors import MissingExtra, NotInStore
-from phenoembed_store.images import Images, Part, fit_to, make_part, read_part
+from phenoembed_store.images import Images
 from phenoembed_store.indexes import Index
+from phenoembed_store.parts import Part, fit_to, make_part, read_part
 from phenoembed_store.tables import Scan
 
 log = logging.getLogger("phenoembed")
@@ -29,22 +30,20 @@ def load_images(
     if part is None:
         raise NotInStore(f"encoder '{encoder}' has no images in the store; run: phenoembed index PLATES")
     transform = fit_to(part, kind, encoder)
-    if make and len(part.rows) >= indexes.FLAT_LIMIT:
-        index = make_index(scan, encoder, part, transform, folder)
-        if index is not None:
-            return Images(encoder, scan.version, (part_of(index),), annotations, transform, index)
     if transform is not None:
         part = make_part(part.rows, part.vectors, transform)
+    if make and len(part.rows) >= indexes.FLAT_LIMIT:
+        index = make_index(scan, encoder, part, transform.id if transform else "none", folder)
+        if index is not None:
+            return Images(encoder, scan.version, (part_of(index),), annotations, transform, index)
     return Images(encoder, scan.version, (part,), annotations, transform)
 
 
-def make_index(
-    scan: Scan, encoder: str, part: Part, transform: transforms.Transform | None, folder: Path
-) -> Index | None:
+def make_index(scan: Scan, encoder: str, part: Part, transform: str, folder: Path) -> Index | None:
     """Make an index of these images and open it; None where it cannot be written or FAISS is not installed."""
     log.info("making the index of encoder %s for version %d: %d images", encoder, scan.version, len(part.rows))
     try:
-        made = indexes.build(folder, encoder, scan.version, scan.files, part.rows, part.vectors, transform)
+        made = indexes.build(folder, encoder, scan.version, scan.files, part, transform)
     except (OSError, MissingExtra) as error:
         log.warning("no index, every image is compared: %s", error)
         return None

@@ -13,7 +13,7 @@ from phenoembed_store import indexes
 from phenoembed_store.engine import session
 from phenoembed_store.errors import PhenoembedError
 from phenoembed_store.heads import list_heads, load_head
-from phenoembed_store.images import embedding_matrix
+from phenoembed_store.parts import embedding_matrix
 from phenoembed_store.schema import IMAGE_KEY
 from phenoembed_store.status import folder_bytes
 from phenoembed_store.tables import Scan, Table

@@ -16,7 +16,7 @@ from phenoembed_store.columns import Matched, match_columns, plain_name, recogni
 from phenoembed_store.engine import session
 from phenoembed_store.errors import StoreError
 from phenoembed_store.groups import vectors_column
-from phenoembed_store.images import embedding_matrix
+from phenoembed_store.parts import embedding_matrix
 from phenoembed_store.reading import read_table
 from phenoembed_store.schema import CONTROL_COMPOUND, FILE_SCHEMA, IMAGES_SCHEMA, REJECTED_SCHEMA, SCREEN_SCHEMA
 

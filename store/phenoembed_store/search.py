@@ -7,24 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from phenoembed_store.aggregate import Floats, Integers, l2_normalise
+from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.errors import StoreError
 from phenoembed_store.hits import hit_table
 from phenoembed_store.images import Images
 from phenoembed_store.indexes import Index
 from phenoembed_store.levels import Level, Unit, bare_unit, build_level, unit_of
+from phenoembed_store.parts import Part
 from phenoembed_store.queries import Query, closest
+from phenoembed_store.subset import Flags, Subset
 from phenoembed_store.transforms import POOLED
 
 log = logging.getLogger("phenoembed")
-
-EXACT_BELOW = 0.05
-"""Share of images below which those that pass a filter are compared one by one. A guess until benchmarks settle it."""
-
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -55,12 +51,12 @@ class Ranked:
 def search(images: Images, query: Query, asked: Asked, whole: Level | None = None) -> pa.Table:
     """The hits of a query as a table. ``whole``: the level of all images, where the caller keeps it at hand."""
     _check_not_same(images, query, asked)
-    passing = images.matching(asked.where)
+    passing = images.passing(asked.where)
     if asked.level == "image":
         ranked = nearest_images(images, query, asked, passing)
         table = hit_table(images, ranked.units, None, ranked.scores, query.rows)
     else:
-        level = whole if passing is None and whole is not None else build_level(images, asked.level, passing)
+        level = whole if passing is None and whole is not None else build_level(images, asked.level, _rows(passing))
         unit = _query_unit(images, query, passing, asked)
         ranked = nearest_units(images, level, unit, asked)
         apart = "plate" in asked.not_same  # then pairs of groups that share a plate did not count
@@ -80,7 +76,7 @@ def search(images: Images, query: Query, asked: Asked, whole: Level | None = Non
     return table.replace_schema_metadata({b"phenoembed": json.dumps(document).encode()})
 
 
-def nearest_images(images: Images, query: Query, asked: Asked, passing: Integers | None) -> Ranked:
+def nearest_images(images: Images, query: Query, asked: Asked, passing: Subset | None) -> Ranked:
     """The nearest single images to the query's embedding: through the index where there is one, unless ``exact``."""
     vector = (
         _scaled(images, query.vector) if query.vector is not None else unit_of(images, _present(query.rows)).embedding
@@ -91,52 +87,61 @@ def nearest_images(images: Images, query: Query, asked: Asked, passing: Integers
     return _by_index(images, images.index, vector, asked.k, allowed)
 
 
-def _allowed(images: Images, query: Query, asked: Asked, passing: Integers | None) -> Flags | None:
+def _allowed(images: Images, query: Query, asked: Asked, passing: Subset | None) -> Subset | None:
     """Which images may be hits; None for all of them."""
-    if passing is None and query.rows is None:
-        return None
-    allowed = np.full(len(images), passing is None)
-    if passing is not None:
-        allowed[passing] = True
-    shared = (*asked.not_same, *(() if asked.include_self else ("compound",)))
-    for column in shared if query.rows is not None else ():
-        allowed &= ~np.isin(images.codes(column), np.unique(images.codes(column)[query.rows]))
-    return allowed
+    shared = (*asked.not_same, *(() if asked.include_self else ("compound",))) if query.rows is not None else ()
+    if not shared:
+        return passing
+    flags = np.ones(len(images), np.bool_) if passing is None else passing.flags.copy()
+    for column in shared:
+        codes = images.codes(column)
+        theirs = np.zeros(int(codes.max()) + 1, np.bool_)
+        theirs[codes[query.rows]] = True
+        flags &= ~theirs[codes]
+    return Subset(flags)
 
 
-def _exactly(images: Images, vector: Floats, k: int, allowed: Flags | None) -> Ranked:
+def _exactly(images: Images, vector: Floats, k: int, allowed: Subset | None) -> Ranked:
     """Compare with every image that is allowed."""
-    if allowed is None:
-        scores = _cosines(images.scaled, images.norms, vector)
-        best = top(scores, k)
-        return Ranked(best, scores[best])
-    candidates = np.flatnonzero(allowed)
-    scores = _cosines(images.scaled[candidates], images.norms[candidates], vector)
-    best = top(scores, k)
-    return Ranked(candidates[best], scores[best])
+    rows, scores, start = [], [], 0
+    for part in images.parts:
+        stop = start + len(part.rows)
+        here = None if allowed is None else allowed.between(start, stop)
+        if images.index is not None and here is not None and start == 0:
+            scores.append(images.index.cosines(vector, here))
+        else:
+            scores.append(_cosines(part, vector, here))
+        rows.append(np.arange(start, stop) if here is None else start + here)
+        start = stop
+    return _best(rows, scores, k, "exact")
 
 
-def _by_index(images: Images, index: Index, vector: Floats, k: int, allowed: Flags | None) -> Ranked:
+def _by_index(images: Images, index: Index, vector: Floats, k: int, allowed: Subset | None) -> Ranked:
     """The index's neighbours, and those among the images that came after it was made, compared exactly."""
     size = len(index)
-    within = None if allowed is None else allowed[:size]
-    count = size if within is None else int(np.count_nonzero(within))
-    if within is not None and count < EXACT_BELOW * size:
+    covers_all = len(images.parts) == 1
+    found = index.nearest(vector, k, allowed if allowed is None or covers_all else Subset(allowed.flags[:size]))
+    if found is None:
         return _exactly(images, vector, k, allowed)
-    rows, scores = index.nearest(vector, k, within)
-    if len(rows) < min(k, count):  # the lists that were probed hold too few that pass
-        return _exactly(images, vector, k, allowed)
-    for tail in images.parts[1:]:
-        late = np.arange(len(tail.rows)) if allowed is None else np.flatnonzero(allowed[size:])
-        rows = np.concatenate([rows, late + size])
-        cosines = _cosines(tail.scaled[late], tail.norms[late], vector)
-        scores = np.append(scores, cosines)
-    best = top(scores, k)
-    return Ranked(rows[best], scores[best], "index")
+    if covers_all:
+        return Ranked(*found, "index")
+    late = images.parts[1]
+    rows = None if allowed is None else allowed.between(size, len(images))
+    places = size + (np.arange(len(late.rows)) if rows is None else rows)
+    return _best([found[0], places], [found[1], _cosines(late, vector, rows)], k, "index")
 
 
-def _cosines(scaled: Floats, norms: Floats, vector: Floats) -> Floats:
-    return np.asarray((scaled @ vector) / np.maximum(norms, np.float32(1e-30)), np.float32)
+def _best(rows: Sequence[Integers], scores: Sequence[Floats], k: int, path: str) -> Ranked:
+    all_rows, all_scores = np.concatenate(rows), np.concatenate(scores)
+    best = top(all_scores, k)
+    return Ranked(all_rows[best], all_scores[best], path)
+
+
+def _cosines(part: Part, vector: Floats, rows: Integers | None) -> Floats:
+    """Cosines of a part's images, or of these of them."""
+    scaled, norms = (part.scaled, part.norms) if rows is None else (part.scaled[rows], part.norms[rows])
+    found: Floats = np.divide(scaled @ vector, np.maximum(norms, np.float32(1e-30)))
+    return found
 
 
 def nearest_units(images: Images, level: Level, query: Unit, asked: Asked) -> Ranked:
@@ -181,11 +186,11 @@ def _paired(images: Images, level: Level, query: Unit, not_same: Sequence[str]) 
     return scores.astype(np.float32), pairs > 0
 
 
-def _query_unit(images: Images, query: Query, passing: Integers | None, asked: Asked) -> Unit:
+def _query_unit(images: Images, query: Query, passing: Subset | None, asked: Asked) -> Unit:
     if query.vector is not None:
         return bare_unit(_scaled(images, query.vector))
     rows = _present(query.rows)
-    within = rows if passing is None else np.intersect1d(rows, passing)
+    within = rows if passing is None else rows[passing.flags[rows]]
     if not len(within):
         # "moa = 'kinase'" asked of a compound of another mechanism speaks of the candidates alone
         log.info("no image of %s passes where %r: the query is taken whole", _named(query.asked), asked.where)
@@ -197,7 +202,7 @@ def _scaled(images: Images, vector: Floats) -> Floats:
     """A vector from outside as the store's are compared; it stands on no plate, so all plates' controls scale it."""
     if images.transform is not None:
         vector = images.transform.apply(vector[None], [POOLED])[0]
-    return l2_normalise(vector)
+    return vector / np.float32(max(float(np.sqrt(vector @ vector)), 1e-30))
 
 
 def _check_not_same(images: Images, query: Query, asked: Asked) -> None:
@@ -211,6 +216,10 @@ def _check_not_same(images: Images, query: Query, asked: Asked) -> None:
 def _present(rows: Integers | None) -> Integers:
     assert rows is not None, "a query has rows or a vector"
     return rows
+
+
+def _rows(passing: Subset | None) -> Integers | None:
+    return None if passing is None else passing.rows
 
 
 def _named(asked: dict[str, Any]) -> str:

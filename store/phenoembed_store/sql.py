@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from phenoembed_store.errors import QueryError
@@ -20,14 +21,20 @@ LOCKS = {
 
 
 def locked(tables: Mapping[str, Any]) -> "DuckDBPyConnection":
-    """An in-memory database that holds nothing but the tables (Arrow, scanned where they lie), its settings locked."""
-    import duckdb
-
-    connection = duckdb.connect(":memory:", config=dict(LOCKS))
+    """A connection that sees nothing but these tables (Arrow, scanned where they lie), its settings locked."""
+    connection = _database().cursor()  # what is registered in a cursor no other one sees
     for name, table in tables.items():
         connection.register(name, table)
-    connection.execute("SET lock_configuration = true")
     return connection
+
+
+@cache
+def _database() -> "DuckDBPyConnection":
+    import duckdb
+
+    database = duckdb.connect(":memory:", config=dict(LOCKS))  # once: each starts threads of its own, tens of ms
+    database.execute("SET lock_configuration = true")
+    return database
 
 
 def select(connection: "DuckDBPyConnection", query: str) -> "DuckDBPyRelation":
@@ -59,6 +66,8 @@ def query_errors() -> Iterator[None]:
             "a query reads the store's views only: images, groups, annotations, predictions, "
             "rejected; files and networks are out of reach"
         ) from None
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
     except duckdb.Error as error:
         raise QueryError(one_line(str(error))) from None
 

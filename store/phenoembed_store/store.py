@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,11 @@ from phenoembed_store.encoders import EncoderInfo
 from phenoembed_store.errors import NotInStore, StoreError
 from phenoembed_store.heads import Head, HeadInfo
 from phenoembed_store.images import GROUP_COLUMNS, UNSHOWN, Images
-from phenoembed_store.levels import Level, build_level, check_level
-from phenoembed_store.loading import load_images
+from phenoembed_store.levels import check_level
 from phenoembed_store.maintenance import Fault
 from phenoembed_store.quality import plate_summaries
 from phenoembed_store.queries import find_query
+from phenoembed_store.reader import Reader
 from phenoembed_store.schema import GROUPS_SCHEMA, IMAGES_SCHEMA, PREDICTIONS_SCHEMA, REJECTED_SCHEMA
 from phenoembed_store.search import Asked, search
 from phenoembed_store.sql import locked, select
@@ -67,28 +67,17 @@ def open_store(path: str | Path, create: bool = False) -> "Store":
     return Store(folder)
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """One encoder's images as last read, and the levels made from them."""
-
-    versions: tuple[int, int, str]
-    images: Images
-    levels: dict[str, Level] = field(default_factory=dict)
-
-
 class Store:
     """An embedding database in one folder. Readers never wait; writers take turns."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, version: int | None = None) -> None:
         self.path = path
-        self._images = Table(path / "images", IMAGES_SCHEMA)
+        self._images = Table(path / "images", IMAGES_SCHEMA, version)
         self._rejected = Table(path / "rejected", REJECTED_SCHEMA)
         self._groups = Table(path / "groups", GROUPS_SCHEMA)
         self._annotations = Table(path / "annotations", annotations.ANNOTATIONS_SCHEMA)
         self._predictions = Table(path / "predictions", PREDICTIONS_SCHEMA)
-        self._loaded: dict[str, _Loaded] = {}
-        self._trained: tuple[int, str | None] = (-1, None)
-        self._dims: tuple[int, dict[str, int]] = (-1, {})
+        self._reader = Reader(path, self._images, self._annotations)
 
     def __repr__(self) -> str:
         counts = status.count_images(self._images.at())
@@ -109,8 +98,7 @@ class Store:
 
         Versions can be asked for until `compact` has removed their files. Annotations are today's.
         """
-        then = Store(self.path)
-        then._images = replace(self._images, pinned=version)
+        then = Store(self.path, version)
         try:
             missing = [file for file in then._images.at().files if not Path(file).is_file()]
         except Exception as error:  # whatever the library raises for a version that its log does not have
@@ -192,7 +180,7 @@ class Store:
         """Delete the images (of every encoder) for which the expression is true. How many there were."""
         with self._writing():
             deleted = 0
-            for encoder in self._encoders_with_images():
+            for encoder in self._reader.dims():
                 images = self._images_of(encoder)
                 rows = images.matching(where)
                 if rows is not None:
@@ -247,25 +235,18 @@ class Store:
 
     def encoders(self) -> list[EncoderInfo]:
         """The encoders of this store, oldest first."""
-        return encoders.read_encoders(self.path / "encoders", self._encoders_with_images())
+        return self._reader.encoders()
 
     def default_encoder(self) -> str:
         """The last trained encoder; where none was trained, the one whose embeddings were imported.
 
         Raises NotInStore where there is none.
         """
-        folder = self.path / "encoders"
-        touched = folder.stat().st_mtime_ns if folder.is_dir() else 0
-        if self._trained[0] != touched:  # an encoder is renamed into place, which touches the folder
-            self._trained = (touched, encoders.last_trained(folder))
-        return self._trained[1] or encoders.only_imported(self.encoders())
+        return self._reader.default_encoder()
 
     def resolve_encoder(self, prefix: str | None) -> str:
         """The encoder whose id starts with ``prefix``; the default one for None. Raises NotInStore."""
-        if prefix is None:
-            return self.default_encoder()
-        whole = prefix in self._loaded or prefix in encoders.ids(self.path / "encoders")
-        return prefix if whole else encoders.resolve_encoder(self.encoders(), prefix)
+        return self._reader.resolve_encoder(prefix)
 
     def compact(self, keep_days: float = 7) -> dict[str, int]:
         """Bring the tables' many small files together, and remove files that no version of these days needs.
@@ -316,7 +297,9 @@ class Store:
         asked = Asked(level, k, where, columns, include_self, exact)
         images = self._images_of(encoder)
         query = find_query(images, compound, well, group, vector, concentration_um)
-        return search(images, query, asked, self._level(images, level) if level != "image" and not where else None)
+        return search(
+            images, query, asked, self._reader.level(images, level) if level != "image" and not where else None
+        )
 
     def sql(self, query: str) -> "DuckDBPyRelation":
         """One SELECT over the views images, groups, annotations, predictions and rejected, as a DuckDB relation.
@@ -381,7 +364,7 @@ class Store:
                 transforms.save(self.path / "transforms", images.transform)
         if len(images.parts) > 1:  # what came after the index was made goes into a new one
             indexes.remove(self.path / "indexes", images.encoder)
-            self._loaded.pop(images.encoder)
+            self._reader.forget(images.encoder)
             self._images_of(images.encoder)
 
     def set_transform(self, kind: str, encoder: str | None = None) -> str | None:
@@ -391,7 +374,7 @@ class Store:
         Raises StoreError for a plate without controls.
         """
         name = self.resolve_encoder(encoder)
-        images = self._load(name, transforms.check_kind(kind))
+        images = self._reader.load(name, transforms.check_kind(kind))
         with self._writing():
             transforms.choose(self.path / "transforms", name, kind)
             if images.transform is not None:
@@ -430,38 +413,11 @@ class Store:
     # Within
 
     def _images_of(self, encoder: str | None) -> Images:
-        name = self.resolve_encoder(encoder)
-        kind = transforms.chosen(self.path / "transforms").get(name, "none")
-        held = self._loaded.get(name)
-        known = held.versions if held else (-1, -1, "")
-        versions = (self._images.newest(known[0]), self._annotations.newest(known[1]), kind)
-        if held is None or known != versions:
-            held = self._loaded[name] = _Loaded(versions, self._load(name, kind))
-        return held.images
-
-    def _load(self, encoder: str, kind: str) -> Images:
-        annotated = self._annotations.at().read()
-        makes_indexes = self._images.pinned is None  # one of an old version would replace the newest
-        return load_images(self._images.at(), encoder, annotated, kind, self.path / "indexes", make=makes_indexes)
-
-    def _level(self, images: Images, level: str) -> Level:
-        kept = self._loaded[images.encoder].levels
-        if level not in kept:
-            kept[level] = build_level(images, level)
-        return kept[level]
-
-    def _encoders_with_images(self) -> dict[str, int]:
-        """The encoders named in the images table, with the length of their embeddings."""
-        version = self._images.newest(self._dims[0])
-        if version != self._dims[0]:
-            scan = self._images.at()
-            names = sorted(scan.read(["encoder"]).column("encoder").unique().to_pylist())
-            self._dims = (version, {name: writing.stored_dim(scan, name) or 0 for name in names})
-        return self._dims[1]
+        return self._reader.images_of(encoder)
 
     def _described(self, columns: Sequence[str]) -> pa.Table:
         """These columns of every image, as annotated; empty where the store does not have them."""
-        tables = [self._images_of(name).table for name in self._encoders_with_images()]
+        tables = [self._images_of(name).table for name in self._reader.dims()]
         there = [table.select(list(columns)) for table in tables if set(columns) <= set(table.column_names)]
         return pa.concat_tables(there) if there else pa.table({name: pa.array([], pa.string()) for name in columns})
 

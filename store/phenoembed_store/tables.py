@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -44,10 +45,13 @@ class Table:
         """The newest version, given one that was the newest before: most often nothing has come, and that is cheap."""
         if self.pinned is not None:
             return self.pinned
-        log = f"{self.path}/_delta_log"
-        if not os.path.exists(f"{log}/{known + 1:020d}.json" if known >= 0 else log):
+        if not os.path.exists(f"{self._log}/{known + 1:020d}.json" if known >= 0 else self._log):
             return known
         return self.version()
+
+    @cached_property
+    def _log(self) -> str:
+        return f"{self.path}/_delta_log"
 
     def at(self) -> "Scan":
         """What the table holds, ready to be read."""

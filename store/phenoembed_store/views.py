@@ -26,7 +26,7 @@ def sql_views(store: "Store", query: str) -> dict[str, pa.Table]:
 
 
 def _images(store: "Store") -> pa.Table:
-    tables = [_with_embeddings(store, name) for name in store._encoders_with_images()]
+    tables = [_with_embeddings(store, name) for name in store._reader.dims()]
     return pa.concat_tables(tables, promote_options="permissive") if tables else _no_images(store)
 
 
@@ -37,7 +37,7 @@ def _no_images(store: "Store") -> pa.Table:
 
 
 def _groups(store: "Store") -> pa.Table:
-    tables = [store.groups(name) for name in store._encoders_with_images()]
+    tables = [store.groups(name) for name in store._reader.dims()]
     return pa.concat_tables(tables) if tables else GROUPS_SCHEMA.empty_table()
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from phenoembed_store.engine import session
 from phenoembed_store.errors import StoreError
-from phenoembed_store.images import embedding_matrix
+from phenoembed_store.parts import embedding_matrix
 from phenoembed_store.schema import FILE_SCHEMA, IMAGE_KEY, IMAGES_SCHEMA, QUALITY, REJECTED_SCHEMA, SCREEN_SCHEMA
 from phenoembed_store.tables import Scan, Table
 

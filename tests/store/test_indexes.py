@@ -11,7 +11,7 @@ import pytest
 from tests.store.fakes import fake_rows
 
 import phenoembed_store
-from phenoembed_store import Store, indexes
+from phenoembed_store import Store, indexes, ivf
 
 pytest.importorskip("faiss")
 
@@ -22,6 +22,7 @@ QUERY = np.linspace(-1, 1, 16)
 @pytest.fixture(autouse=True)
 def small_stores_have_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexes, "FLAT_LIMIT", 1000)
+    monkeypatch.setattr(ivf, "FEW", 20)
 
 
 @pytest.fixture
@@ -124,6 +125,14 @@ def test_filtered_searches_find_what_brute_force_finds(big: Store, where: str, k
     scores = np.sort((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)) @ (QUERY / np.linalg.norm(QUERY)))[::-1]
     assert len(hits) == min(k, len(vectors))
     np.testing.assert_allclose(hits.column("score").to_numpy(), scores[:k], atol=1e-5)
+
+
+@pytest.mark.parametrize(("where", "path"), [("plate <> 'P1'", "index"), ("compound = 'c03'", "exact")])
+def test_a_filter_is_searched_the_faster_way(big: Store, where: str, path: str) -> None:
+    """Through the lists where much passes, one by one where little does; the search says which."""
+    paths, taken = found(big, where=where)
+    assert taken == path
+    assert found(big, where=where, exact=True)[0] == paths
 
 
 def test_wells_and_compounds_are_searched_through_the_index_too(big: Store) -> None:

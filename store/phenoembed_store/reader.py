@@ -1,0 +1,111 @@
+"""What a store keeps at hand between calls: every encoder's images as last read, until the tables change."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from phenoembed_store import encoders, transforms, writing
+from phenoembed_store.encoders import EncoderInfo
+from phenoembed_store.images import Images
+from phenoembed_store.levels import Level, build_level
+from phenoembed_store.loading import load_images
+from phenoembed_store.tables import Table
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """One encoder's images as last read, and the levels made from them."""
+
+    versions: tuple[int, int, str]
+    images: Images
+    levels: dict[str, Level] = field(default_factory=dict)
+
+
+class Reader:
+    """Reads a store's images. Looking whether anything has changed costs a few microseconds, at every call."""
+
+    def __init__(self, path: Path, images: Table, annotations: Table) -> None:
+        self._images = images
+        self._annotations = annotations
+        self._encoders = str(path / "encoders")
+        self._transforms = str(path / "transforms")
+        self._indexes = path / "indexes"
+        self._loaded: dict[str, _Loaded] = {}
+        self._dims: tuple[int, dict[str, int]] = (-1, {})
+        self._default: tuple[tuple[int, int], str] = ((-2, -2), "")
+        self._kinds: tuple[tuple[int, int], dict[str, str]] = ((-2, -2), {})
+
+    def images_of(self, encoder: str | None) -> Images:
+        """An encoder's images (the default one's) as the tables are now. Raises NotInStore."""
+        name = self.resolve_encoder(encoder)
+        kind = self._chosen_kind(name)
+        held = self._loaded.get(name)
+        known = held.versions if held else (-1, -1, "")
+        versions = (self._images.newest(known[0]), self._annotations.newest(known[1]), kind)
+        if held is None or known != versions:
+            held = self._loaded[name] = _Loaded(versions, self.load(name, kind))
+        return held.images
+
+    def load(self, encoder: str, kind: str) -> Images:
+        """An encoder's images under a kind of transform, read anew."""
+        makes_indexes = self._images.pinned is None  # one of an old version would replace the newest
+        annotated = self._annotations.at().read()
+        return load_images(self._images.at(), encoder, annotated, kind, self._indexes, make=makes_indexes)
+
+    def forget(self, encoder: str) -> None:
+        """Read this encoder's images anew when they are next asked for."""
+        self._loaded.pop(encoder, None)
+
+    def level(self, images: Images, name: str) -> Level:
+        """All of the images, aggregated to a level."""
+        kept = self._loaded[images.encoder].levels
+        if name not in kept:
+            kept[name] = build_level(images, name)
+        return kept[name]
+
+    def dims(self) -> dict[str, int]:
+        """The encoders named in the images table, with the length of their embeddings."""
+        version = self._images.newest(self._dims[0])
+        if version != self._dims[0]:
+            scan = self._images.at()
+            names = sorted(scan.read(["encoder"]).column("encoder").unique().to_pylist())
+            self._dims = (version, {name: writing.stored_dim(scan, name) or 0 for name in names})
+        return self._dims[1]
+
+    def encoders(self) -> list[EncoderInfo]:
+        """The encoders of this store, oldest first."""
+        return encoders.read_encoders(Path(self._encoders), self.dims())
+
+    def default_encoder(self) -> str:
+        """The last trained encoder; where none was trained, the one whose embeddings were imported.
+
+        Raises NotInStore where there is none.
+        """
+        known = self._default[0]
+        state = (_touched(self._encoders)[0], self._images.newest(known[1]))
+        if known != state:  # an encoder is renamed into place, which touches the folder
+            last = encoders.last_trained(Path(self._encoders))
+            self._default = (state, last or encoders.only_imported(self.encoders()))
+        return self._default[1]
+
+    def resolve_encoder(self, prefix: str | None) -> str:
+        """The encoder whose id starts with ``prefix``; the default one for None. Raises NotInStore."""
+        if prefix is None:
+            return self.default_encoder()
+        whole = prefix in self._loaded or prefix in encoders.ids(Path(self._encoders))
+        return prefix if whole else encoders.resolve_encoder(self.encoders(), prefix)
+
+    def _chosen_kind(self, encoder: str) -> str:
+        state = _touched(f"{self._transforms}/chosen.json")
+        if self._kinds[0] != state:
+            self._kinds = (state, transforms.chosen(Path(self._transforms)))
+        return self._kinds[1].get(encoder, "none")
+
+
+def _touched(path: str) -> tuple[int, int]:
+    """When a file or folder was last changed, and which one it is; -1 for one that is not there."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return (-1, -1)
+    return (found.st_mtime_ns, found.st_ino)
