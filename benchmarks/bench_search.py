@@ -1,6 +1,6 @@
-"""Search against its peers: unfiltered, and under filters not seen before and seen before. Alternating, medians.
+"""Search against peers: unfiltered, under filters not seen before and seen before. Alternating calls, medians, ratios.
 
-python benchmarks/bench_search.py [--images 138240] [--queries 100] [--peers lancedb,hnswlib,sklearn,qdrant]
+python benchmarks/bench_search.py [--images 10000,138240,1000000] [--queries 100] [--peers lancedb,hnswlib,...]
 """
 
 import argparse
@@ -8,157 +8,163 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import faiss
 import numpy as np
-import pyarrow as pa
 from clustered import fill, milliseconds, queries
-from peers import Peer, hnswlib_peer, lancedb_peer, qdrant_peer, sklearn_peer
+from peers import Ask, Asked, Peer, hnswlib_peer, lancedb_peer, qdrant_peer, sklearn_peer
+from truth import exact, recall
 
-from phenoembed_store import Store
+import phenoembed_store
 
 SHARES = (0.001, 0.02, 0.3)
+TUNED_ON = 50
+LARGEST = {"qdrant": 20_000, "sklearn": 200_000, "hnswlib": 200_000}
+"""Images above which a peer is left out: it takes minutes to build, or seconds to ask."""
+
+
+Seconds = dict[str, list[float]]
+Hits = dict[str, list[list[int]]]
+
+
+class Ours:
+    """The store, its images, and the numbers that peers know them by."""
+
+    def __init__(self, folder: Path, n: int) -> None:
+        self.store = phenoembed_store.open(folder) if (folder / "images").is_dir() else fill(folder, n)
+        shutil.rmtree(folder / "indexes", ignore_errors=True)
+        start = time.perf_counter()
+        self.images = self.store._images_of(None)
+        self.built_s = time.perf_counter() - start
+        self.unit = self.images.scaled / self.images.norms[:, None]
+        self.u = self.images.rows.column("u").to_numpy()
+        paths = self.images.rows.column("path").to_pylist()
+        self.place = {path: i for i, path in enumerate(paths)}
+
+    def ask(self, query: np.ndarray, where: str | None) -> list[str]:
+        return self.store.search(vector=query, level="image", k=10, where=where).column("path").to_pylist()
+
+    def path_of(self, asked: Asked) -> str:
+        hits = self.store.search(vector=asked[0], level="image", k=10, where=asked[1])
+        return str(json.loads(hits.schema.metadata[b"phenoembed"])["path"])
+
+    def passing(self, where: str | None) -> np.ndarray | None:
+        """Rows that one of the benchmark's filters lets pass, by a comparison of its own."""
+        if where is None:
+            return None
+        low, high = float(where.split()[2]), float(where.split()[-1])
+        return np.flatnonzero((self.u >= low) & (self.u < high))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=138_240)
+    parser.add_argument("--images", default="10000,138240,1000000")
     parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--peers", default="lancedb,hnswlib,sklearn")
-    parser.add_argument("--folder", type=Path, default=None, help="Where to make (or find) the store.")
+    parser.add_argument("--peers", default="lancedb,hnswlib,sklearn,qdrant")
+    parser.add_argument("--folder", type=Path, default=None, help="Where to make (or find) the stores.")
     asked = parser.parse_args()
-    folder = asked.folder or Path(tempfile.mkdtemp())
-    store, built = ours(folder / "store", asked.images)
-    images = store._images_of(None)
-    metadata = images.rows.select(["u", "compound", "concentration_um", "plate"])
-    vectors = np.ascontiguousarray(images.vectors)
-    peers = [_PEERS[name](folder, vectors, metadata) for name in asked.peers.split(",") if name]
-    asking = queries(vectors, asked.queries)
-    print(
-        f"\n{asked.images:,} x {vectors.shape[1]}, {asked.queries} queries, ours {images.index.manifest.kind} "
-        f"nlist {images.index.faiss.nlist} nprobe {images.index.manifest.nprobe}"
-    )
-    unfiltered(store, asking, peers, built)
-    filtered(store, asking, peers)
-    if asked.folder is None:
-        shutil.rmtree(folder)
+    for n in map(int, asked.images.split(",")):
+        folder = (asked.folder or Path(tempfile.mkdtemp())) / str(n)
+        names = [name for name in asked.peers.split(",") if name and n <= LARGEST.get(name, n)]
+        measure(folder, n, asked.queries, names)
+        if asked.folder is None:
+            shutil.rmtree(folder.parent)
 
 
-def ours(folder: Path, n: int) -> tuple[Store, float]:
-    """The store, and the seconds from table to searchable index."""
-    import phenoembed_store
-
-    store = phenoembed_store.open(folder) if (folder / "images").is_dir() else fill(folder, n)
-    shutil.rmtree(folder / "indexes", ignore_errors=True)
-    start = time.perf_counter()
-    store._images_of(None)
-    return store, time.perf_counter() - start
-
-
-def our_rows(store: Store, query: np.ndarray, where: str | None = None) -> list[int]:
-    hits = store.search(vector=query, level="image", k=10, where=where)
-    return [int(path.removesuffix(".tif")) for path in hits.column("path").to_pylist()]
-
-
-def unfiltered(store: Store, asking: np.ndarray, peers: list[Peer], built: float) -> None:
-    images = store._images_of(None)
-    names = np.array([int(p.removesuffix(".tif")) for p in images.rows.column("path").to_pylist()])
-    truth = [set(row) for row in exact(images.scaled / images.norms[:, None], asking)]
-    parameters = faiss.SearchParametersIVF(nprobe=images.index.manifest.nprobe)
-
-    def public(query: np.ndarray) -> object:
-        return store.search(vector=query, level="image", k=10)
-
-    def raw(query: np.ndarray) -> object:
-        return images.index.faiss.search(query[None], 10, params=parameters)
-
-    timed = alternate({"ours": public, "raw FAISS": raw, **{peer.name: peer.search for peer in peers}}, asking)
-    place = {name: i for i, name in enumerate(names)}
-    mine = [{place[row] for row in our_rows(store, query)} for query in asking]
-    print(f"\n{'unfiltered top-10':24s} {'p50 ms':>9s} {'recall@10':>10s} {'built s':>9s}")
-    print(f"{'ours, public call':24s} {milliseconds(timed['ours']):9.3f} {recall(mine, truth):10.4f} {built:9.1f}")
-    print(f"{'raw FAISS, same index':24s} {milliseconds(timed['raw FAISS']):9.3f} {'':10s} {'':9s}")
-    for peer in peers:
-        found = [set(peer.search(query)) for query in asking]
-        ms = milliseconds(timed[peer.name])
-        print(f"{peer.name:24s} {ms:9.3f} {recall(found, truth):10.4f} {peer.built_s:9.1f}  {peer.note}")
-
-
-def filtered(store: Store, asking: np.ndarray, peers: list[Peer]) -> None:
-    images = store._images_of(None)
-    u = images.rows.column("u").to_numpy()
-    unit = images.scaled / images.norms[:, None]
-    names = np.array([int(p.removesuffix(".tif")) for p in images.rows.column("path").to_pylist()])
-    place = {name: i for i, name in enumerate(names)}
-    peers = [peer for peer in peers if peer.filtered]
-    print(f"\n{'filtered top-10':24s} {'share':>7s} {'new ms':>9s} {'again ms':>9s} {'recall':>8s} {'path':>7s}")
+def measure(folder: Path, n: int, count: int, names: Sequence[str]) -> None:
+    ours = Ours(folder / "store", n)
+    vectors = np.ascontiguousarray(ours.images.vectors)
+    peers = [_build(name, folder, ours, vectors) for name in names]
+    asking = queries(vectors, count + TUNED_ON)
+    index = ours.images.index
+    kind = f"{index.manifest.kind}, {index.faiss.nlist} lists, {index.manifest.nprobe} probed" if index else "flat"
+    print(f"\n{n:,} x {vectors.shape[1]}, {count} queries; ours: {kind}")
+    unfiltered(ours, peers, asking[TUNED_ON:], asking[:TUNED_ON])
     for share in SHARES:
-        wheres = [f"u >= {low:.6f} AND u < {low + share:.6f}" for low in np.linspace(0, 1 - share, len(asking))]
-        truth = []
-        for query, where in zip(asking, wheres, strict=True):
-            low = float(where.split()[2])
-            rows = np.flatnonzero((u >= low) & (u < float(where.split()[-1])))
-            truth.append(set(rows[np.argsort(-(unit[rows] @ query))[:10]]))
-        calls: dict[str, Callable[[np.ndarray, str], list[int]]] = {"ours": lambda q, w: our_rows(store, q, w)}
-        calls |= {peer.name: peer.filtered for peer in peers if peer.filtered}
-        for name, call in calls.items():
-            call(asking[0], "u < 0.5")
-            new, found = timed_pairs(call, asking, wheres)
-            again, _ = timed_pairs(call, asking[:20], [wheres[-1]] * 20)
-            rows = [{place[r] for r in hits} if name == "ours" else set(hits) for hits in found]
-            path = _path(store, asking[0], wheres[0]) if name == "ours" else ""
-            print(
-                f"{name:24s} {share:7.1%} {milliseconds(new):9.2f} {milliseconds(again):9.2f} "
-                f"{recall(rows, truth):8.4f} {path:>7s}"
-            )
+        filtered(ours, [peer for peer in peers if peer.filters], share, asking[TUNED_ON:], asking[:TUNED_ON])
 
 
-def alternate(calls: dict[str, Callable[[np.ndarray], object]], asking: np.ndarray) -> dict[str, list[float]]:
-    """Seconds of every call for every query, in turn, so that each meets the same load."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+def _build(name: str, folder: Path, ours: Ours, vectors: np.ndarray) -> Peer:
+    if name == "lancedb":
+        metadata = ours.images.rows.select(["u", "compound", "concentration_um", "plate"])
+        return lancedb_peer(folder / "lance", vectors, metadata)
+    return {"hnswlib": hnswlib_peer, "sklearn": sklearn_peer, "qdrant": qdrant_peer}[name](vectors)
+
+
+def unfiltered(ours: Ours, peers: Sequence[Peer], asking: np.ndarray, tuning: np.ndarray) -> None:
+    asked: list[Asked] = [(query, None) for query in asking]
+    calls, notes = _tuned(ours, peers, [(query, None) for query in tuning])
+    index = ours.images.index
+    if index:
+        parameters = faiss.SearchParametersIVF(nprobe=index.manifest.nprobe)
+        calls["raw FAISS, same index"] = lambda query, _: index.faiss.search(query[None], 10, params=parameters)[1][0]
+    seconds, found = alternate(calls, asked)
+    truth = exact(ours.unit, asking, [None] * len(asked))
+    built = {"ours": ours.built_s} | {peer.name: peer.built_s for peer in peers}
+    print(f"\n{'unfiltered top-10':24s} {'p50 ms':>9s} {'x ours':>8s} {'recall':>8s} {'built s':>9s} {'x ours':>8s}")
+    for name in calls:
+        ms, times = milliseconds(seconds[name]), milliseconds(seconds[name]) / milliseconds(seconds["ours"])
+        line = f"{name:24s} {ms:9.3f} {times:8.2f} {recall(_rows(ours, name, found), truth):8.4f}"
+        line += f" {built[name]:9.1f} {built[name] / ours.built_s:8.2f}" if name in built else f" {'':18s}"
+        print(f"{line}  {notes.get(name, '')}", flush=True)
+
+
+def filtered(ours: Ours, peers: Sequence[Peer], share: float, asking: np.ndarray, tuning: np.ndarray) -> None:
+    """New filters, each once; then the last of them again and again."""
+    lows = np.linspace(0, 1 - share, len(asking) + len(tuning))
+    wheres = [f"u >= {low:.6f} AND u < {low + share:.6f}" for low in np.random.default_rng(2).permutation(lows)]
+    calls, notes = _tuned(ours, peers, list(zip(tuning, wheres, strict=False)))
+    asked: list[Asked] = list(zip(asking, wheres[len(tuning) :], strict=True))
+    new, found = alternate(calls, asked)
+    again, _ = alternate(calls, [(query, asked[-1][1]) for query in asking])
+    truth = exact(ours.unit, asking, [ours.passing(where) for _, where in asked])
+    fewest = [min(10, len(rows)) for rows in (ours.passing(where) for _, where in asked)]
+    print(
+        f"\n{f'filtered, {share:.1%} pass':24s} {'new ms':>9s} {'x ours':>8s} {'again ms':>9s} {'x ours':>8s} "
+        f"{'recall':>8s} {'fewer':>6s}"
+    )
+    for name in calls:
+        ms, ms_again = milliseconds(new[name]), milliseconds(again[name])
+        rows = _rows(ours, name, found)
+        fewer = sum(len(hits) < wanted for hits, wanted in zip(rows, fewest, strict=True))
+        print(
+            f"{name:24s} {ms:9.3f} {ms / milliseconds(new['ours']):8.2f} {ms_again:9.3f} "
+            f"{ms_again / milliseconds(again['ours']):8.2f} {recall(rows, truth):8.4f} {fewer:6d}  "
+            f"{notes.get(name, '') if name != 'ours' else ours.path_of(asked[0])}",
+            flush=True,
+        )
+
+
+def _tuned(ours: Ours, peers: Sequence[Peer], asked: Sequence[Asked]) -> tuple[dict[str, Ask], dict[str, str]]:
+    truth = exact(ours.unit, np.stack([query for query, _ in asked]), [ours.passing(where) for _, where in asked])
+    calls: dict[str, Ask] = {"ours": ours.ask}
+    notes = {}
+    for peer in peers:
+        calls[peer.name], setting = peer.tuned(asked, truth)
+        notes[peer.name] = ", ".join(f"{name} {value}" for name, value in setting.items())
+    return calls, notes
+
+
+def _rows(ours: Ours, name: str, found: Hits) -> list[set[int]]:
+    return [{ours.place[hit] for hit in hits} if name == "ours" else set(hits) for hits in found[name]]
+
+
+def alternate(calls: dict[str, Ask], asked: Sequence[Asked]) -> tuple[Seconds, Hits]:
+    """Seconds and hits of every call for every query, in turn, so that each meets the same load."""
+    seconds: Seconds = {name: [] for name in calls}
+    hits: Hits = {name: [] for name in calls}
     for call in calls.values():
-        call(asking[0])
-    for number, query in enumerate(asking):
-        names = list(calls) if number % 2 else list(calls)[::-1]
-        for name in names:
+        call(asked[0][0], "u < 0.5" if asked[0][1] else None)
+    for number, (query, where) in enumerate(asked):
+        for name in list(calls) if number % 2 else list(calls)[::-1]:
             start = time.perf_counter()
-            calls[name](query)
-            times[name].append(time.perf_counter() - start)
-    return times
+            found = calls[name](query, where)
+            seconds[name].append(time.perf_counter() - start)
+            hits[name].append(found)
+    return seconds, hits
 
-
-def timed_pairs(
-    call: Callable[[np.ndarray, str], list[int]], asking: np.ndarray, wheres: list[str]
-) -> tuple[list[float], list[list[int]]]:
-    times, found = [], []
-    for query, where in zip(asking, wheres, strict=False):
-        start = time.perf_counter()
-        found.append(call(query, where))
-        times.append(time.perf_counter() - start)
-    return times, found
-
-
-def exact(unit: np.ndarray, asking: np.ndarray) -> np.ndarray:
-    return np.argsort(-(asking @ unit.T), axis=1)[:, :10]
-
-
-def recall(found: list[set[int]], truth: list[set[int]]) -> float:
-    return float(np.mean([len(f & t) / max(len(t), 1) for f, t in zip(found, truth, strict=True)]))
-
-
-def _path(store: Store, query: np.ndarray, where: str) -> str:
-    hits = store.search(vector=query, level="image", k=10, where=where)
-    return str(json.loads(hits.schema.metadata[b"phenoembed"])["path"])
-
-
-_PEERS: dict[str, Callable[[Path, np.ndarray, pa.Table], Peer]] = {
-    "lancedb": lambda folder, vectors, metadata: lancedb_peer(folder / "lance", vectors, metadata),
-    "hnswlib": lambda _, vectors, __: hnswlib_peer(vectors),
-    "sklearn": lambda _, vectors, __: sklearn_peer(vectors),
-    "qdrant": lambda _, vectors, metadata: qdrant_peer(vectors, metadata),
-}
 
 if __name__ == "__main__":
     main()
