@@ -38,11 +38,10 @@ class Peer:
             start = time.perf_counter()
             hits = [set(self.ask(vector, where, **setting)) for vector, where in asked]
             seconds, reached = time.perf_counter() - start, recall(hits, truth)
-            found.append(
-                (reached >= RECALL_WANTED, -seconds if reached >= RECALL_WANTED else reached, setting, reached)
-            )
-        _, _, best, reached = max(found, key=lambda one: one[:2])
-        return (lambda vector, where: self.ask(vector, where, **best)), best, reached
+            enough = reached >= RECALL_WANTED
+            found.append((enough, -seconds if enough else reached, setting))
+        _, _, best = max(found, key=lambda one: one[:2])
+        return (lambda vector, where: self.ask(vector, where, **best)), best
 
 
 def lancedb_peer(folder: Path, vectors: np.ndarray, metadata: pa.Table) -> Peer:

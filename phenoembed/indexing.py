@@ -109,9 +109,12 @@ def index_screen(
     batch_images: int = BATCH_IMAGES,
     commit_rows: int = COMMIT_ROWS,
     progress: Callable[[int, int], None] | None = None,
+    transform: str | None = None,
 ) -> Indexed:
     """Encode the images of ``screen`` that the store does not hold as they are, and commit them as they come.
 
+    ``transform``: have the encoder's embeddings compared under ``robust`` or ``percentile``, fitted to each plate's
+    controls; None: as they are already. Raises StoreError, before anything is read, where it cannot be.
     ``baseline``: embed with the untrained encoder too, which probes compare with; the pixels are read once for both.
     ``quality``: judge focus, saturation and confluence of each image. ``engine``: "local" embeds in a process of this
     machine, "ray" on a cluster's workers (see ``ray_engine``). ``workers``, ``precision``: see ``encoding.Work``.
@@ -119,6 +122,7 @@ def index_screen(
     """
     chosen = with_weights(store, encoder)
     encoders = [chosen, *_untrained(store, chosen)] if baseline else [chosen]
+    store.choose_transform(transform, chosen, screen.table)
     sources = sources_of(screen)
     plan = _plan(screen, sources, store, encoders)
     if len(plan.update):

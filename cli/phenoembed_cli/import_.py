@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from phenoembed_cli.options import DEFAULT_STORE, Json, Store
+from phenoembed_cli.options import DEFAULT_STORE, Json, Store, Transform
 from phenoembed_cli.output import note, print_json
 from phenoembed_cli.plates import Map, parse_map
 
@@ -21,9 +21,7 @@ def import_(
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What to call these embeddings; the file's name.")] = None,
     screen: Annotated[str | None, typer.Option("--screen", help="The screen they belong to; the file's name.")] = None,
-    transform: Annotated[
-        str | None, typer.Option("--transform", help="Scale to each plate's controls: none, robust or percentile.")
-    ] = None,
+    transform: Transform = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store
+from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store, Transform
 from phenoembed_cli.output import note, print_json, progress_bar
 from phenoembed_cli.plates import Plates, read_plates, reads_plates
 
@@ -18,6 +18,7 @@ def index(
     baseline: Annotated[
         bool, typer.Option(help="Embed with the untrained encoder too, for probes to compare with.")
     ] = True,
+    transform: Transform = None,
     thumbnails: Annotated[bool, typer.Option(help="Make the dashboard's thumbnails now, not at first sight.")] = True,
     quality: Annotated[
         bool,
@@ -69,6 +70,7 @@ def index(
             precision=precision,
             batch_images=batch_size,
             progress=advance,
+            transform=transform,
         )
     if thumbnails:
         from phenoembed.thumbnails import make_thumbnails

@@ -11,5 +11,8 @@ Store = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 Encoder = Annotated[str | None, typer.Option("--encoder", help="An encoder's id; the last trained when not given.")]
 Where = Annotated[str | None, typer.Option("--where", help='SQL over the columns, e.g. "concentration_um >= 5".')]
+Transform = Annotated[
+    str | None, typer.Option("--transform", help="Compare scaled to each plate's controls: none, robust or percentile.")
+]
 
 DEFAULT_STORE = Path("phenoembed-store")

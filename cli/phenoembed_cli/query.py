@@ -28,14 +28,14 @@ def query(
     if form == "parquet" and out is None:
         raise typer.BadParameter("Parquet is no text: name a file", param_hint="--out")
     import phenoembed_store
-    from phenoembed_store.sql import query_errors
+    from phenoembed_store.sql import named_apart, query_errors
 
     with query_errors():  # a relation runs when it is read
         relation = phenoembed_store.open(store).sql(sql)
         if form == "table" and out is None:
             relation.show(max_rows=SHOWN_ROWS, max_width=get_terminal_size((160, 0)).columns)
             return
-        result = relation.to_arrow_table()
+        result = named_apart(relation.to_arrow_table())
     if form == "json" and out is None:
         print_json(result.to_pylist())
         return

@@ -1,14 +1,14 @@
 """Embeddings and profiles that others made, brought in as images: a row a well (or a field)."""
 
 import hashlib
-import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats
@@ -17,10 +17,8 @@ from phenoembed_store.engine import session
 from phenoembed_store.errors import StoreError
 from phenoembed_store.groups import vectors_column
 from phenoembed_store.parts import embedding_matrix
-from phenoembed_store.reading import read_table
+from phenoembed_store.reading import Source, read_table
 from phenoembed_store.schema import CONTROL_COMPOUND, FILE_SCHEMA, IMAGES_SCHEMA, REJECTED_SCHEMA, SCREEN_SCHEMA
-
-log = logging.getLogger("phenoembed")
 
 JOINS = (("plate", "well", "field"), ("plate", "well"), ("compound", "concentration_um"), ("compound",))
 """What a table of metadata may be joined on: the first of these that both tables have."""
@@ -29,55 +27,87 @@ DEFAULTS: dict[str, Any] = {"field": 1, "time_h": 0.0, "channel": "", "z": 0, "c
 
 
 @dataclass(frozen=True)
-class Profiles:
-    """Profiles ready to be written: images, those that cannot be used, and what was recognised as what."""
+class Plan:
+    """How a table of profiles is read: what each column means, the features in their order, the tables to join.
 
-    accepted: pa.Table
-    rejected: pa.Table
+    ``listed``: the features are one column of lists.
+    """
+
+    encoder: str
+    source: str
+    screen: str | None
+    matched: Matched
     features: tuple[str, ...]
-    report: dict[str, Any] = field(default_factory=dict)
+    dropped: tuple[str, ...]
+    listed: bool
+    further: tuple["Further", ...]
+
+    @property
+    def described(self) -> list[str]:
+        """Every column but the features."""
+        return [*dict.fromkeys((*self.matched.ours.values(), *self.matched.others))]
 
 
-def read_profiles(
-    source: Path | pa.Table,
+@dataclass(frozen=True)
+class Further:
+    """A further table, its columns under our names, and what it is matched on."""
+
+    name: str
+    table: pa.Table
+    on: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+def plan_profiles(
+    source: Source,
     encoder: str,
     *,
     embedding: Sequence[str] | str | None = None,
     metadata: Mapping[str, str] | None = None,
     joined: Sequence[Path] = (),
     screen: str | None = None,
-    features: Sequence[str] | None = None,
-) -> Profiles:
-    """Read profiles from a table or a file (CSV, CSV.gz, TSV, Parquet, AnnData).
+    known: Sequence[str] | None = None,
+) -> Plan:
+    """Tell a table's columns apart. Raises StoreError where that cannot be done.
 
     embedding: the feature columns, or one column of lists; by default they are recognised. metadata: ours -> theirs,
     for columns that are not recognised. joined: further tables, of wells or compounds, matched on the columns they
-    share. features: the names the encoder has already, which are wanted in that order. Raises StoreError.
+    share. known: the names of the features the encoder has already, which are wanted in that order.
     """
-    table = source if isinstance(source, pa.Table) else read_table(source)
-    name = "table" if isinstance(source, pa.Table) else source.name
-    numeric = frozenset(f.name for f in table.schema if _is_number(f.type))
+    schema = source.schema
+    numeric = frozenset(f.name for f in schema if _is_number(f.type))
     given = dict(metadata or {})
-    _check_given(given, table.column_names)
-    matched = _with_embedding(match_columns(table.column_names, numeric, given), table, embedding)
-    matrix, used = _features(table, matched, features)
-    described = _rename(table, matched)
-    reports = []
+    _check_given(given, schema.names)
+    matched = _with_embedding(match_columns(schema.names, numeric, given), schema, embedding)
+    listed = len(matched.features) == 1 and matched.features[0] not in numeric
+    names = matched.features if listed else _feature_names(source, matched, known)
+    there = list(matched.ours)
+    further = []
     for path in joined:
-        described, report = _join(described, path)
-        reports.append(report)
-    rows = _complete(described, name, screen)
+        further.append(_further(path, there))
+        there += further[-1].new
+    dropped = () if listed else tuple(sorted(set(matched.features) - set(names)))
+    return Plan(encoder, source.name, screen, matched, names, dropped, listed, tuple(further))
+
+
+def describe(plan: Plan, piece: pa.Table, first: int) -> tuple[pa.Table, list[int]]:
+    """A piece's metadata under our names, complete, and how many of its rows each further table knows.
+
+    first: the number of its first row in the table.
+    """
+    described, hits = _rename(piece, plan.matched), []
+    for further in plan.further:
+        described, found = _join(described, further)
+        hits.append(found)
+    return _complete(described, plan.source, plan.screen, first), hits
+
+
+def as_images(plan: Plan, piece: pa.Table, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """A piece, described, as rows of the images table, and of the rejected table where a feature is no number."""
+    matrix = _features(plan, piece)
     bad = ~np.isfinite(matrix).all(axis=1)
-    report = {
-        "rows": len(rows),
-        "features": len(used),
-        "matched": dict(matched.ours),
-        "joined": reports,
-        "dropped_features": sorted(set(matched.features) - set(used)) if len(matched.features) > 1 else [],
-        "kept_metadata": [one for one in rows.column_names if one not in SCREEN_SCHEMA.names],
-    }
-    accepted = _as_images(rows.filter(pa.array(~bad)), matrix[~bad], encoder)
-    return Profiles(accepted, _as_rejected(rows.filter(pa.array(bad)), matrix[bad], encoder), used, report)
+    accepted = _as_images(rows.filter(pa.array(~bad)), matrix[~bad], plan.encoder)
+    return accepted, _as_rejected(rows.filter(pa.array(bad)), matrix[bad], plan.encoder)
 
 
 def profile_name(path: Path) -> str:
@@ -91,42 +121,51 @@ def _check_given(given: Mapping[str, str], names: Sequence[str]) -> None:
             raise StoreError(f"--map {ours}={theirs}: the table has no column '{theirs}'")
 
 
-def _with_embedding(matched: Matched, table: pa.Table, embedding: Sequence[str] | str | None) -> Matched:
+def _with_embedding(matched: Matched, schema: pa.Schema, embedding: Sequence[str] | str | None) -> Matched:
     """Take the features the caller names; without a word, one column of lists is the embedding."""
-    lists = [f.name for f in table.schema if pa.types.is_list(f.type) or pa.types.is_fixed_size_list(f.type)]
+    lists = [f.name for f in schema if pa.types.is_list(f.type) or pa.types.is_fixed_size_list(f.type)]
     if embedding is None:
         wanted = tuple(lists) if len(lists) == 1 else matched.features
     else:
         wanted = (embedding,) if isinstance(embedding, str) else tuple(embedding)
-    missing = [name for name in wanted if name not in table.column_names]
+    missing = [name for name in wanted if name not in schema.names]
     if missing:
         raise StoreError(f"the table has no feature column '{missing[0]}'")
     if not wanted:
-        raise StoreError("the table has no numeric feature columns; it has: " + ", ".join(table.column_names[:20]))
+        raise StoreError("the table has no numeric feature columns; it has: " + ", ".join(schema.names[:20]))
     claimed = {*matched.ours.values(), *wanted}
-    return Matched(matched.ours, wanted, tuple(name for name in table.column_names if name not in claimed))
+    return Matched(matched.ours, wanted, tuple(name for name in schema.names if name not in claimed))
 
 
-def _features(table: pa.Table, matched: Matched, known: Sequence[str] | None) -> tuple[Floats, tuple[str, ...]]:
-    """The features as (rows, dim) and their names; those without a single number are left out."""
-    first = table.schema.field(matched.features[0]).type
-    if len(matched.features) == 1 and not _is_number(first):
-        matrix = embedding_matrix(table.column(matched.features[0]).cast(pa.list_(pa.float32())), matched.features[0])
-        return matrix, tuple(f"{matched.features[0]}_{i}" for i in range(matrix.shape[1]))
-    names = list(matched.features)
+def _feature_names(source: Source, matched: Matched, known: Sequence[str] | None) -> tuple[str, ...]:
+    """The features, in order; those without a single number in the whole table are left out."""
     if known is not None:
-        missing = [name for name in known if name not in table.column_names]
+        missing = [name for name in known if name not in source.schema.names]
         if missing:
             raise StoreError(
                 f"the table lacks {len(missing)} of the features that are stored, e.g. '{missing[0]}'; "
                 "import it under another --name"
             )
-        names = list(known)
-    matrix = np.stack([table.column(name).cast(pa.float64()).fill_null(np.nan).to_numpy() for name in names], axis=1)
-    if known is None:
-        some = np.isfinite(matrix).any(axis=0)
-        matrix, names = matrix[:, some], [names[i] for i in np.flatnonzero(some)]
-    return matrix.astype(np.float32), tuple(names)
+        return tuple(known)
+    some = np.zeros(len(matched.features), np.bool_)
+    for piece in source.pieces(matched.features):
+        some |= np.isfinite(_matrix(piece, matched.features)).any(axis=0)
+        if some.all():
+            break
+    return tuple(name for name, has in zip(matched.features, some, strict=True) if has)
+
+
+def _features(plan: Plan, piece: pa.Table) -> Floats:
+    """(rows, features)"""
+    if plan.listed:
+        name = plan.features[0]
+        return embedding_matrix(piece.column(name).cast(pa.list_(pa.float32())), name)
+    return _matrix(piece, plan.features).astype(np.float32)
+
+
+def _matrix(piece: pa.Table, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    columns = [piece.column(name).cast(pa.float64()).fill_null(np.nan).to_numpy() for name in names]
+    return np.stack(columns, axis=1)
 
 
 def _rename(table: pa.Table, matched: Matched) -> pa.Table:
@@ -141,32 +180,35 @@ def _rename(table: pa.Table, matched: Matched) -> pa.Table:
     return pa.table(columns)
 
 
-def _join(described: pa.Table, path: Path) -> tuple[pa.Table, dict[str, Any]]:
-    """Bring in the columns of a further table, matched on the keys both have."""
-    other = read_table(path)
-    found = recognise(other.column_names)
-    other = pa.table({ours: other.column(theirs) for ours, theirs in found.items()})
-    on = next((keys for keys in JOINS if all(k in found and k in described.column_names for k in keys)), None)
+def _further(path: Path, there: Sequence[str]) -> Further:
+    """A further table, and which of its columns it is matched on; ``there``: those the profiles have."""
+    table = read_table(path)
+    found = recognise(table.column_names)
+    on = next((keys for keys in JOINS if all(k in found and k in there for k in keys)), None)
     if on is None:
         raise StoreError(
             f"'{path.name}' shares neither plate and well nor compound with the profiles; "
             f"it has: {', '.join(found) or 'nothing that is recognised'}"
         )
-    new = [name for name in found if name not in on and name not in described.column_names]
-    kept = ", ".join(f'any_value("{name}") AS "{name}"' for name in new)
-    keys = ", ".join(f'"{key}"' for key in on)
-    match = " AND ".join(_equal(key) for key in on)
+    new = tuple(name for name in found if name not in on and name not in there)
+    return Further(path.name, pa.table({ours: table.column(theirs) for ours, theirs in found.items()}), on, new)
+
+
+def _join(described: pa.Table, further: Further) -> tuple[pa.Table, int]:
+    """Bring in the columns of a further table; how many rows it knows."""
+    kept = ", ".join(f'any_value("{name}") AS "{name}"' for name in further.new)
+    keys = ", ".join(f'"{key}"' for key in further.on)
+    match = " AND ".join(_equal(key) for key in further.on)
     with session() as connection:
         connection.register("profiles", described.append_column("_n", pa.array(np.arange(len(described)))))
-        connection.register("further", other)
+        connection.register("further", further.table)
         joined = connection.sql(
             f"SELECT p.*, f.* EXCLUDE ({keys}, _there), coalesce(_there, false) AS _there FROM profiles p LEFT JOIN "
             f"(SELECT {keys}, {kept + ',' if kept else ''} true AS _there FROM further GROUP BY {keys}) f ON {match} "
             "ORDER BY _n"
         ).to_arrow_table()
     hits = int(np.sum(joined.column("_there").to_numpy(zero_copy_only=False)))
-    report = {"table": path.name, "on": list(on), "columns": new, "matched": hits, "unmatched": len(joined) - hits}
-    return joined.drop_columns(["_n", "_there"]), report
+    return joined.drop_columns(["_n", "_there"]), hits
 
 
 def _equal(key: str) -> str:
@@ -177,7 +219,7 @@ def _equal(key: str) -> str:
     )
 
 
-def _complete(rows: pa.Table, source: str, screen: str | None) -> pa.Table:
+def _complete(rows: pa.Table, source: str, screen: str | None, first: int) -> pa.Table:
     """Rows with SCREEN_SCHEMA's columns; what the table does not say gets its default."""
     for needed in ("plate", "well"):
         if needed not in rows.column_names:
@@ -199,7 +241,7 @@ def _complete(rows: pa.Table, source: str, screen: str | None) -> pa.Table:
     ]
     columns["well"] = [_canonical_well(_text(well) or "") for well in columns["well"]]
     columns["screen"] = [screen] * n if screen else columns.get("screen", [Path(source).stem.split(".")[0]] * n)
-    columns.setdefault("path", [f"{source}:{i + 2}" for i in range(n)])  # as an editor numbers a file's lines
+    columns.setdefault("path", [f"{source}:{first + i + 2}" for i in range(n)])  # as an editor numbers a file's lines
     columns.setdefault("replicate", columns["plate"])
     for name, value in DEFAULTS.items():
         columns[name] = [value if one is None else one for one in columns.get(name, [value] * n)]

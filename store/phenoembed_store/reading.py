@@ -1,6 +1,10 @@
-"""Tables from files: CSV and TSV (gzipped or not), Parquet, AnnData."""
+"""Tables from files: CSV and TSV (gzipped or not), Parquet, AnnData; whole, or a piece at a time."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -8,27 +12,100 @@ from phenoembed_store.columns import recognise
 from phenoembed_store.engine import session
 from phenoembed_store.errors import MissingExtra, StoreError
 
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyRelation
+
 TEXT = frozenset(("screen", "plate", "well", "channel", "replicate", "compound", "role", "path", "inchikey"))
 """Columns that are names even where they look like numbers: plate 007 is not plate 7."""
 
 
+PIECE_VALUES = 1 << 23
+"""Values in a piece of a table, more or less: 64 MB as doubles."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table that is read in pieces, in its own order, as often as needed."""
+
+    name: str
+    schema: pa.Schema
+    _read: Callable[[Sequence[str], int], Iterator[pa.Table]]
+
+    def pieces(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The table's rows (with these columns alone), some thousands at a time."""
+        wide = len(self.schema)
+        for field in self.schema:
+            if pa.types.is_fixed_size_list(field.type):
+                wide += field.type.list_size
+            elif pa.types.is_list(field.type) or pa.types.is_large_list(field.type):
+                wide += 512
+        return self._read(self.schema.names if columns is None else columns, max(256, PIECE_VALUES // wide))
+
+
+@contextmanager
+def opened(source: Path | pa.Table) -> Iterator[Source]:
+    """A table or a file (CSV, TSV, Parquet, AnnData), to be read in pieces. Raises StoreError."""
+    if isinstance(source, Path) and source.suffix != ".h5ad":
+        with _scanned(source) as relation:
+            schema = relation.limit(0).to_arrow_table().schema
+
+            def read(columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+                listed = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+                with _read_errors(source):
+                    for batch in relation.project(listed).to_arrow_reader(rows):
+                        yield pa.Table.from_batches([batch])
+
+            yield Source(source.name, schema, read)
+        return
+    table = source if isinstance(source, pa.Table) else read_table(source)
+
+    def slices(columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+        chosen = table.select(list(columns))
+        for start in range(0, len(table), rows):
+            yield chosen.slice(start, rows)
+
+    yield Source("table" if isinstance(source, pa.Table) else source.name, table.schema, slices)
+
+
 def read_table(path: Path) -> pa.Table:
     """A file as a table. Raises StoreError where it is not there or cannot be read."""
+    if path.suffix == ".h5ad":
+        _check_there(path)
+        return _read_anndata(path)
+    with _scanned(path) as relation, _read_errors(path):
+        return relation.to_arrow_table()
+
+
+@contextmanager
+def _scanned(path: Path) -> Iterator["DuckDBPyRelation"]:
+    """A CSV or Parquet file as a relation; names stay text."""
+    _check_there(path)
+    with session() as connection:
+        with _read_errors(path):
+            if path.suffix == ".parquet":
+                relation = connection.read_parquet(str(path))
+            else:
+                names = connection.read_csv(str(path), header=True, all_varchar=True).columns
+                text = {theirs: "VARCHAR" for ours, theirs in recognise(names).items() if ours in TEXT}
+                relation = connection.read_csv(str(path), header=True, sample_size=-1, dtype=text)
+        yield relation
+
+
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise StoreError(f"no file at '{path}'")
-    if path.suffix == ".h5ad":
-        return _read_anndata(path)
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
     import duckdb
 
-    with session() as connection:
-        try:
-            if path.suffix == ".parquet":
-                return connection.read_parquet(str(path)).to_arrow_table()
-            names = connection.read_csv(str(path), header=True, all_varchar=True).columns
-            text = {theirs: "VARCHAR" for ours, theirs in recognise(names).items() if ours in TEXT}
-            return connection.read_csv(str(path), header=True, sample_size=-1, dtype=text).to_arrow_table()
-        except duckdb.Error as error:
-            raise StoreError(f"cannot read '{path}': {str(error).splitlines()[0]}") from None
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
+    except duckdb.Error as error:
+        raise StoreError(f"cannot read '{path}': {str(error).splitlines()[0]}") from None
 
 
 def _read_anndata(path: Path) -> pa.Table:

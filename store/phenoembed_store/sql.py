@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from phenoembed_store.errors import QueryError
 
 if TYPE_CHECKING:
@@ -52,6 +54,19 @@ def select(connection: "DuckDBPyConnection", query: str) -> "DuckDBPyRelation":
     if relation is None:
         raise QueryError("the query has no result")
     return relation
+
+
+def named_apart(result: pa.Table) -> pa.Table:
+    """A result whose columns have each a name of their own: of two that SQL calls ``n``, the second is ``n_2``."""
+    taken = set(result.column_names)
+    names: list[str] = []
+    for name in result.column_names:
+        count = 1
+        while name in names or (count > 1 and name in taken):
+            count += 1
+            name = f"{result.column_names[len(names)]}_{count}"
+        names.append(name)
+    return result.rename_columns(names)
 
 
 @contextmanager

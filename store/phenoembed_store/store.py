@@ -1,9 +1,10 @@
 """The store as everyone uses it: one folder, one object. Each method hands over to the file of its subject."""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,10 @@ from phenoembed_store import (
     export,
     groups,
     heads,
+    importing,
     indexes,
     maintenance,
     posterior,
-    profiles,
     status,
     transforms,
     writing,
@@ -47,14 +48,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("phenoembed")
 
-UNUSABLE = frozenset("[]^|#?\\")
-"""Characters in a path that the Delta library cannot take."""
+UNUSABLE = re.compile(r"[\[\]^|#?\\]|%[0-9A-Fa-f]{2}")
+"""What the Delta library cannot take in a path: some characters, and what it would decode (``%20``)."""
 
 
 def open_store(path: str | Path, create: bool = False) -> "Store":
     """Open the store in a folder. ``create``: make it where there is none. Raises NotInStore, StoreError."""
     folder = Path(path)
-    bad = sorted(UNUSABLE & set(str(folder.resolve())))
+    bad = UNUSABLE.search(str(folder.resolve()))
     if bad:
         raise StoreError(f"a store cannot lie at '{folder}': its tables cannot be written under a '{bad[0]}'")
     if folder.exists() and not folder.is_dir():
@@ -142,31 +143,16 @@ class Store:
         joined: further files that know the compounds of the wells, or more of the compounds. name: what these
         embeddings are called here (their encoder). transform: none | robust | percentile. Raises StoreError.
         """
-        path = Path(source) if isinstance(source, str) else source
-        encoder = name or (profiles.profile_name(path) if isinstance(path, Path) else "imported")
-        folder = self.path / "encoders"
-        kinds = transforms.chosen(self.path / "transforms")
-        stored = writing.stored_dim(self._images.at(), encoder) is not None
-        if transform and stored and kinds.get(encoder, "none") != transforms.check_kind(transform):
-            raise StoreError(
-                f"the embeddings '{encoder}' are compared under '{kinds.get(encoder, 'none')}' in this store, and two "
-                "transforms cannot be mixed; import under another --name"
-            )
-        read = profiles.read_profiles(
-            path,
-            encoder,
+        return importing.import_profiles(
+            self,
+            Path(source) if isinstance(source, str) else source,
             embedding=embedding,
             metadata=metadata,
             joined=[Path(one) for one in joined],
+            name=name,
             screen=screen,
-            features=encoders.features_of(folder, encoder) if stored else None,
+            transform=transform,
         )
-        if transform:
-            transforms.check_kind(transform)
-        encoders.write_imported(folder, encoder, read.features, str(path) if isinstance(path, Path) else "a table")
-        written = self.write_images(read.accepted, read.rejected)
-        fitted = self.set_transform(transform, encoder) if transform else None
-        return {"encoder": encoder, "transform": fitted, **asdict(written), **read.report}
 
     def update_metadata(self, rows: pa.Table, encoder: str) -> int:
         """Rewrite the metadata of images whose file did not change; their embeddings stay. How many had changed.
@@ -337,6 +323,8 @@ class Store:
         """
         name = self.resolve_encoder(encoder)
         rows, vectors = self.vectors(where, encoder=name)
+        if not len(rows):
+            raise NotInStore(f"nothing to export: no image passes where {where!r}")
         stored = [column for column in rows.column_names if column not in (*GROUP_COLUMNS, *UNSHOWN)]
         features = encoders.features_of(self.path / "encoders", name) or [
             f"embedding_{i}" for i in range(vectors.shape[1])
@@ -366,6 +354,27 @@ class Store:
             indexes.remove(self.path / "indexes", images.encoder)
             self._reader.forget(images.encoder)
             self._images_of(images.encoder)
+
+    def choose_transform(self, kind: str | None, encoder: str, rows: pa.Table) -> None:
+        """Before images like these rows (``plate``, ``role``) come: have them compared under this kind of transform.
+
+        None: as the encoder's are already. Raises StoreError where its images are compared under another kind, or where
+        a plate has no controls.
+        """
+        known = transforms.chosen(self.path / "transforms").get(encoder, "none")
+        kind = known if kind is None else transforms.check_kind(kind)
+        if kind != known and encoder in self._reader.dims():
+            raise StoreError(
+                f"the embeddings '{encoder}' are compared under '{known}' in this store, and two transforms cannot be "
+                "mixed; bring them into another store, or profiles under another --name"
+            )
+        if kind != "none":
+            there = [rows, self.known_images(encoder)]
+            controlled = {plate for table in there for plate in transforms.controlled_plates(table)}
+            transforms.check_controls(kind, rows.column("plate").to_pylist(), controlled)
+        if kind != known:
+            with self._writing():
+                transforms.choose(self.path / "transforms", encoder, kind)
 
     def set_transform(self, kind: str, encoder: str | None = None) -> str | None:
         """Compare an encoder's embeddings under ``none``, ``robust`` or ``percentile`` from now on.

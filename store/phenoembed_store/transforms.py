@@ -9,12 +9,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
+import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.errors import StoreError
@@ -58,19 +59,30 @@ def fit(kind: str, encoder: str, vectors: Floats, plates: Sequence[str], control
     """Fit to the controls of each plate; ``control``: their rows. Raises StoreError for a plate that has none."""
     check_kind(kind)
     names = np.asarray(plates, dtype=object)
+    check_controls(kind, plates, names[control].tolist())
     by_plate = {plate: control[names[control] == plate] for plate in sorted(set(plates))}
-    without = [plate for plate, rows in by_plate.items() if not len(rows)]
-    if without:
-        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
-        raise StoreError(
-            f"'{kind}' is fitted to the control wells of each plate, and {', '.join(without[:3])}{more} has none; "
-            "name the controls' role, or use --transform none"
-        )
     fitted = [_PARAMETERS[kind](vectors[rows]) for rows in (*by_plate.values(), control)]
     offset = np.stack([one[0] for one in fitted]).astype(np.float32)
     scale = np.stack([one[1] for one in fitted])
     factor = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0).astype(np.float32)
     return Transform(kind, encoder, (*by_plate, POOLED), offset, factor)
+
+
+def controlled_plates(rows: pa.Table) -> set[str]:
+    """The plates that have control wells among these rows (``plate``, ``role``)."""
+    plates, roles = rows.column("plate").to_pylist(), rows.column("role").to_pylist()
+    return {plate for plate, role in zip(plates, roles, strict=True) if role == "control"}
+
+
+def check_controls(kind: str, plates: Iterable[str], with_controls: Iterable[str]) -> None:
+    """Raise StoreError for a plate that is not among those with controls."""
+    without = sorted(set(plates) - set(with_controls))
+    if without and kind != "none":
+        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+        raise StoreError(
+            f"'{kind}' is fitted to the control wells of each plate, and {', '.join(without[:3])}{more} has none; "
+            "name the controls' role, or use --transform none"
+        )
 
 
 def check_kind(kind: str) -> str:

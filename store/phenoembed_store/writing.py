@@ -30,6 +30,9 @@ class Written:
     updated: int = 0
     rejected: int = 0
 
+    def __add__(self, other: "Written") -> "Written":
+        return Written(self.added + other.added, self.updated + other.updated, self.rejected + other.rejected)
+
 
 def write_accepted(images: Table, rejected: Table, rows: pa.Table) -> Written:
     """Append or update images; each leaves ``rejected``. Called with the store locked.
@@ -58,7 +61,7 @@ def write_rejected(images: Table, rejected: Table, rows: pa.Table) -> Written:
         raise StoreError(f"rejected images lack the column '{missing[0]}'")
     rows = rows.select(REJECTED_SCHEMA.names).cast(REJECTED_SCHEMA)
     _leave(images, rows)
-    _refuse_doubles(rows)
+    refuse_doubles(rows, KEY)
     scan = rejected.at()
     known, changed = _compare(rows, scan)
     log.debug("writing rejected: %d", len(rows))
@@ -120,7 +123,7 @@ def _checked(rows: pa.Table, scan: Scan) -> pa.Table:
         raise StoreError(f"one encoder at a time can be written, not {len(encoders)}: {', '.join(encoders)}")
     if len(rows):
         _check_embeddings(rows, scan, encoders[0])
-    _refuse_doubles(rows)
+    refuse_doubles(rows, KEY)
     for field in scan.schema:
         if field.name not in rows.column_names:
             rows = rows.append_column(field.name, pa.nulls(len(rows), field.type))
@@ -143,8 +146,9 @@ def stored_dim(scan: Scan, encoder: str) -> int | None:
     return len(first.column("embedding")[0]) if len(first) else None
 
 
-def _refuse_doubles(rows: pa.Table) -> None:
-    counts = rows.group_by(list(KEY), use_threads=False).aggregate([([], "count_all")])
+def refuse_doubles(rows: pa.Table, key: Sequence[str]) -> None:
+    """Raise StoreError, naming the first, where two rows have one key."""
+    counts = rows.group_by(list(key), use_threads=False).aggregate([([], "count_all")])
     if len(counts) < len(rows):
         import pyarrow.compute as pc
 

@@ -110,6 +110,7 @@ def test_annotate_says_what_matched(folder: Path, tmp_path: Path) -> None:
         (["search", "--compound", "a", "--well", "b"], 2, "name exactly one of"),
         (["search", "--compound", "taxol", "--by", "plate"], 2, "'plate' is no level"),
         (["query", "SELECT 1", "--format", "parquet"], 2, "name a file"),
+        (["export", "out.csv", "--where", "1 = 0"], 1, "error: nothing to export: no image passes where '1 = 0'"),
     ],
 )
 def test_an_error_is_one_line_on_standard_error(folder: Path, arguments: list[str], code: int, message: str) -> None:
@@ -119,6 +120,12 @@ def test_an_error_is_one_line_on_standard_error(folder: Path, arguments: list[st
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_columns_of_one_name_are_told_apart(folder: Path) -> None:
+    """SQL lets two columns of a result have one name; JSON does not."""
+    (row,) = document(folder, "query", "SELECT 1 AS n, 2 AS n, 3 AS n_2, 4 AS n")
+    assert row == {"n": 1, "n_3": 2, "n_2": 3, "n_4": 4}
 
 
 def test_a_missing_store_is_named(tmp_path: Path) -> None:

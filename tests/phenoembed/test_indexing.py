@@ -316,6 +316,30 @@ def test_two_screens_share_a_store(own: Screen, store: Store, quick: list[int]) 
     assert counts(index_screen(own, store)) == (0, 108, 0, 0)
 
 
+def test_a_transform_is_chosen_at_indexing(own: Screen, store: Store, quick: list[int]) -> None:
+    """Query and candidates are scaled to their plates' controls; another transform later is refused before encoding."""
+    indexing.index_screen(own, store, transform="robust")
+    hits = store.search(compound="SIM-0001", k=3)
+    assert '"transform": "robust-' in hits.schema.metadata[b"phenoembed"].decode()
+    assert store.groups().num_rows
+    done = len(quick)
+    indexing.index_screen(own, store)  # without a word: as they are
+    with pytest.raises(StoreError, match="compared under 'robust' in this store, and two transforms cannot be mixed"):
+        indexing.index_screen(own, store, transform="percentile")
+    assert len(quick) == done
+
+
+def test_a_transform_needs_controls_on_every_plate(own: Screen, store: Store, quick: list[int]) -> None:
+    roles = own.table.column("role").to_pylist()
+    plates = own.table.column("plate").to_pylist()
+    first = plates[0]
+    kept = [not (plate == first and role == "control") for plate, role in zip(plates, roles, strict=True)]
+    with pytest.raises(StoreError, match=f"control wells of each plate, and {first} has none"):
+        indexing.index_screen(replace(own, table=own.table.filter(pa.array(kept))), store, transform="robust")
+    assert quick == []
+    assert store.version == -1
+
+
 def test_without_the_baseline_one_encoder_is_written(own: Screen, store: Store, quick: list[int]) -> None:
     """And with it, later, only the other one is added; a file that changed in between is encoded for both."""
     index_screen(own, store, baseline=False)

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 import pytest
 
 import phenoembed_store
-from phenoembed_store import Store
+from phenoembed_store import Store, reading
 from phenoembed_store.columns import match_columns, plain_name, recognise, role_of
 from phenoembed_store.errors import StoreError
 from phenoembed_store.schema import SCREEN_SCHEMA
@@ -142,6 +144,47 @@ def test_a_second_plate_is_aligned_by_feature_name(store: Store, tmp_path: Path)
     assert store.import_profiles(swapped, name="mine")["added"] == 0
     with pytest.raises(StoreError, match=r"lacks 1 of the features that are stored, e\.g\. 'f2'"):
         store.import_profiles(first.drop_columns(["f2"]), name="mine")
+
+
+def test_a_large_table_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces or at once, from CSV, Parquet or memory: the same images, features and report."""
+    draw = np.random.default_rng(0)
+    n = 1200
+    columns = {
+        "plate": [f"P{i // 384}" for i in range(n)],
+        "well": [f"{chr(65 + i % 384 // 24)}{i % 384 % 24 + 1:02d}" for i in range(n)],
+        "compound": ["DMSO" if i % 24 == 0 else f"c{i % 50}" for i in range(n)],
+        "dose": draw.random(n),
+        "f1": draw.random(n),
+        "late": [None] * 1100 + [1.0] * 100,
+        "never": pa.nulls(n, pa.float64()),
+    }
+    table = pa.table(columns)
+    pq.write_table(table, tmp_path / "t.parquet")
+    pacsv.write_csv(table, tmp_path / "t.csv")
+    found = []
+    for values, source in [(1 << 23, table), (1, table), (1, tmp_path / "t.parquet"), (1, tmp_path / "t.csv")]:
+        monkeypatch.setattr(reading, "PIECE_VALUES", values)
+        store = phenoembed_store.open(tmp_path / f"s{len(found)}", create=True)
+        report = store.import_profiles(source, name="mine", screen="s", transform="robust")
+        rows, vectors = store.vectors(columns=["plate", "well", "compound", "concentration_um"])
+        rejected = sorted(store.rejected().column("well").to_pylist())
+        found.append((report, rows.to_pylist(), vectors.tolist(), rejected))
+        path = store.sql("SELECT path FROM images WHERE plate = 'P3' AND well = 'B24'").fetchone()
+        assert path is not None
+        assert path[0].endswith(":1201")  # the table's last row but for its heading
+    assert (found[0][0]["added"], found[0][0]["rejected"], found[0][0]["dropped_features"]) == (100, 1100, ["never"])
+    assert all(one == found[0] for one in found[1:])
+
+
+def test_a_plate_without_controls_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    table = PLAIN.select(["plate", "well", "drug", "dose", "f2"])
+    with pytest.raises(StoreError, match="fitted to the control wells of each plate, and 007 has none"):
+        store.import_profiles(table.slice(1), name="mine", transform="robust")
+    assert store.version == -1
+    store.import_profiles(table.slice(0, 2), name="mine", transform="robust")
+    store.import_profiles(table.slice(2), name="mine")  # the plate's controls are in the store
 
 
 def plate_oracle(kind: str, vectors: np.ndarray, control: np.ndarray) -> np.ndarray:

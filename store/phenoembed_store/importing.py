@@ -1,0 +1,95 @@
+"""Bringing in embeddings that others made: looked through first, then written a piece at a time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from phenoembed_store import encoders, transforms, writing
+from phenoembed_store.errors import StoreError
+from phenoembed_store.profiles import Plan, as_images, describe, plan_profiles, profile_name
+from phenoembed_store.reading import Source, opened
+from phenoembed_store.schema import IMAGE_KEY, SCREEN_SCHEMA
+from phenoembed_store.writing import Written
+
+if TYPE_CHECKING:
+    from phenoembed_store.store import Store
+
+
+def import_profiles(
+    store: "Store",
+    source: Path | pa.Table,
+    *,
+    embedding: Sequence[str] | str | None,
+    metadata: Mapping[str, str] | None,
+    joined: Sequence[Path],
+    name: str | None,
+    screen: str | None,
+    transform: str | None,
+) -> dict[str, Any]:
+    """What `Store.import_profiles` does. Nothing is written where any row does not fit."""
+    encoder = name or (profile_name(source) if isinstance(source, Path) else "imported")
+    folder = store.path / "encoders"
+    stored = encoder in store._reader.dims()
+    known = encoders.features_of(folder, encoder) if stored else None
+    with opened(source) as table:
+        plan = plan_profiles(
+            table, encoder, embedding=embedding, metadata=metadata, joined=joined, screen=screen, known=known
+        )
+        rows, report = _look_through(plan, table)
+        store.choose_transform(transform, encoder, rows)
+        written, first, features = Written(), 0, list[str]()
+        for piece in table.pieces():
+            described, _ = describe(plan, piece, first)
+            accepted, refused = as_images(plan, piece, described)
+            if not features and len(accepted):
+                features = _names(plan, accepted)
+                encoders.write_imported(
+                    folder, encoder, features, str(source) if isinstance(source, Path) else "a table"
+                )
+            written += store.write_images(accepted, refused)
+            first += len(piece)
+    kind = transforms.chosen(store.path / "transforms").get(encoder, "none")
+    fitted = store.set_transform(kind, encoder) if kind != "none" and encoder in store._reader.dims() else None
+    return {"encoder": encoder, "transform": fitted, **asdict(written), **report, "features": len(features)}
+
+
+def _names(plan: Plan, images: pa.Table) -> list[str]:
+    if not plan.listed:
+        return list(plan.features)
+    return [f"{plan.features[0]}_{i}" for i in range(len(images.column("embedding")[0]))]
+
+
+def _look_through(plan: Plan, table: Source) -> tuple[pa.Table, dict[str, Any]]:
+    """Everything but the features, read once: keys and roles of all rows, and what was matched to what."""
+    pieces, kept, hits, first = [], list[str](), np.zeros(len(plan.further), np.int64), 0
+    for piece in table.pieces(plan.described):
+        described, found = describe(plan, piece, first)
+        pieces.append(described.select([*IMAGE_KEY, "role"]))
+        hits += np.array(found, np.int64)
+        first += len(piece)
+        kept = [one for one in described.column_names if one not in SCREEN_SCHEMA.names]
+    if not first:
+        raise StoreError(f"'{plan.source}' has no rows")
+    rows = pa.concat_tables(pieces)
+    writing.refuse_doubles(rows, IMAGE_KEY)
+    joined = [
+        {
+            "table": one.name,
+            "on": list(one.on),
+            "columns": list(one.new),
+            "matched": int(n),
+            "unmatched": first - int(n),
+        }
+        for one, n in zip(plan.further, hits, strict=True)
+    ]
+    return rows, {
+        "rows": first,
+        "matched": dict(plan.matched.ours),
+        "joined": joined,
+        "dropped_features": list(plan.dropped),
+        "kept_metadata": kept,
+    }
