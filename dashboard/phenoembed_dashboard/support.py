@@ -10,7 +10,7 @@ from phenoembed_dashboard.catalogue import Catalogue
 from phenoembed_dashboard.neighbours import Filters
 from phenoembed_store import Store
 from phenoembed_store.aggregate import Floats, group_means, l2_normalise, number
-from phenoembed_store.images import embedding_matrix
+from phenoembed_store.parts import embedding_matrix
 
 Doubles = npt.NDArray[np.float64]
 NEAREST = 5

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 
 from phenoembed_store import encoders, transforms, writing
 from phenoembed_store.encoders import EncoderInfo
@@ -31,6 +32,7 @@ class Reader:
         self._transforms = str(path / "transforms")
         self._indexes = path / "indexes"
         self._loaded: dict[str, _Loaded] = {}
+        self._loading = RLock()
         self._dims: tuple[int, dict[str, int]] = (-1, {})
         self._default: tuple[tuple[int, int], str] = ((-2, -2), "")
         self._kinds: tuple[tuple[int, int], dict[str, str]] = ((-2, -2), {})
@@ -42,9 +44,13 @@ class Reader:
         held = self._loaded.get(name)
         known = held.versions if held else (-1, -1, "")
         versions = (self._images.newest(known[0]), self._annotations.newest(known[1]), kind)
-        if held is None or known != versions:
-            held = self._loaded[name] = _Loaded(versions, self.load(name, kind))
-        return held.images
+        if held is not None and known == versions:
+            return held.images
+        with self._loading:  # of many callers who find it changed, one reads, and the others wait
+            held = self._loaded.get(name)
+            if held is None or held.versions != versions:
+                held = self._loaded[name] = _Loaded(versions, self.load(name, kind))
+            return held.images
 
     def load(self, encoder: str, kind: str) -> Images:
         """An encoder's images under a kind of transform, read anew."""
@@ -58,10 +64,13 @@ class Reader:
 
     def level(self, images: Images, name: str) -> Level:
         """All of the images, aggregated to a level."""
-        kept = self._loaded[images.encoder].levels
-        if name not in kept:
-            kept[name] = build_level(images, name)
-        return kept[name]
+        held = self._loaded.get(images.encoder)
+        if held is None or held.images is not images:  # replaced by a newer version since
+            return build_level(images, name)
+        with self._loading:
+            if name not in held.levels:
+                held.levels[name] = build_level(images, name)
+        return held.levels[name]
 
     def dims(self) -> dict[str, int]:
         """The encoders named in the images table, with the length of their embeddings."""
