@@ -1,5 +1,6 @@
 """`phenoembed serve`: the store over HTTP."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -28,7 +29,6 @@ def serve(
     from phenoembed.embedding import embed_files
 
     note(f"{opened} at http://{host}:{port} (its interface: /openapi.json); Ctrl-C stops it")
-    try:
+    with suppress(KeyboardInterrupt):
         run(opened, host, port, lambda file, encoder: embed_files([file], opened, encoder)[0])
-    except KeyboardInterrupt:
-        note("stopped")
+    note("stopped")
