@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from phenoembed_store import Store
 from phenoembed_store.errors import StoreError
-from phenoembed_store.quality import plate_shape, well_place
+from phenoembed_store.plate_quality import plate_shape, well_place
 from phenoembed_store.schema import QUALITY_FLAG
 
 if TYPE_CHECKING:

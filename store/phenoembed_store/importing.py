@@ -3,24 +3,31 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from phenoembed_store import encoders, transforms, writing
+from phenoembed_store.contents import Contents
 from phenoembed_store.errors import StoreError
 from phenoembed_store.profiles import Plan, as_images, describe, plan_profiles, profile_name
 from phenoembed_store.reading import Source, opened
 from phenoembed_store.schema import IMAGE_KEY, SCREEN_SCHEMA
 from phenoembed_store.writing import Written
 
-if TYPE_CHECKING:
-    from phenoembed_store.store import Store
+
+class Importer(Protocol):
+    """Who writes what an import brings: a store."""
+
+    def choose_transform(self, kind: str | None, encoder: str, rows: pa.Table) -> None: ...
+    def set_transform(self, kind: str, encoder: str | None = None) -> str | None: ...
+    def write_images(self, accepted: pa.Table | None = None, rejected: pa.Table | None = None) -> Written: ...
 
 
 def import_profiles(
-    store: "Store",
+    store: Importer,
+    contents: Contents,
     source: Path | pa.Table,
     *,
     embedding: Sequence[str] | str | None,
@@ -32,8 +39,8 @@ def import_profiles(
 ) -> dict[str, Any]:
     """What `Store.import_profiles` does. Nothing is written where any row does not fit."""
     encoder = name or (profile_name(source) if isinstance(source, Path) else "imported")
-    folder = store.path / "encoders"
-    stored = encoder in store._reader.dims()
+    folder = contents.path / "encoders"
+    stored = encoder in contents.reader.dims()
     known = encoders.features_of(folder, encoder) if stored else None
     with opened(source) as table:
         plan = plan_profiles(
@@ -52,8 +59,8 @@ def import_profiles(
                 )
             written += store.write_images(accepted, refused)
             first += len(piece)
-    kind = transforms.chosen(store.path / "transforms").get(encoder, "none")
-    fitted = store.set_transform(kind, encoder) if kind != "none" and encoder in store._reader.dims() else None
+    kind = transforms.chosen(contents.path / "transforms").get(encoder, "none")
+    fitted = store.set_transform(kind, encoder) if kind != "none" and encoder in contents.reader.dims() else None
     return {"encoder": encoder, "transform": fitted, **asdict(written), **report, "features": len(features)}
 
 

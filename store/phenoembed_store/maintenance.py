@@ -5,11 +5,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from phenoembed_store import indexes
+from phenoembed_store.contents import Contents
 from phenoembed_store.engine import session
 from phenoembed_store.errors import PhenoembedError
 from phenoembed_store.heads import list_heads, load_head
@@ -17,9 +17,6 @@ from phenoembed_store.parts import embedding_matrix
 from phenoembed_store.schema import IMAGE_KEY
 from phenoembed_store.status import folder_bytes
 from phenoembed_store.tables import Scan, Table
-
-if TYPE_CHECKING:
-    from phenoembed_store.store import Store
 
 CHUNK = 65_536
 """Rows whose embeddings are checked at once."""
@@ -36,14 +33,14 @@ class Fault:
         return f"{self.what}; {self.fix}"
 
 
-def compact(store: "Store", keep_days: float) -> dict[str, int]:
+def compact(contents: Contents, keep_days: float) -> dict[str, int]:
     """Compact and vacuum every table; bytes before and after."""
-    before = folder_bytes(store.path)
-    for table in _tables(store).values():
+    before = folder_bytes(contents.path)
+    for table in contents.tables().values():
         table.compact(keep_days * 24)
-    for leftover in _leftovers(store.path):
+    for leftover in _leftovers(contents.path):
         shutil.rmtree(leftover, ignore_errors=True)
-    return {"bytes_before": before, "bytes_after": folder_bytes(store.path)}
+    return {"bytes_before": before, "bytes_after": folder_bytes(contents.path)}
 
 
 def _leftovers(folder: Path) -> Iterator[Path]:
@@ -54,24 +51,14 @@ def _leftovers(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def verify(store: "Store") -> list[Fault]:
+def verify(contents: Contents) -> list[Fault]:
     """Every fault of the store; an empty list when there is none."""
     faults: list[Fault] = []
-    for name, table in _tables(store).items():
+    for name, table in contents.tables().items():
         faults += _table_faults(name, table)
     if faults:
         return faults  # what follows would only stumble over the same
-    return [*_image_faults(store), *_weight_faults(store), *_index_faults(store)]
-
-
-def _tables(store: "Store") -> dict[str, Table]:
-    return {
-        "images": store._images,
-        "rejected": store._rejected,
-        "groups": store._groups,
-        "annotations": store._annotations,
-        "predictions": store._predictions,
-    }
+    return [*_image_faults(contents), *_weight_faults(contents), *_index_faults(contents)]
 
 
 def _table_faults(name: str, table: Table) -> Iterator[Fault]:
@@ -99,11 +86,10 @@ def _file_faults(name: str, file: Path, fix: str) -> Iterator[Fault]:
         yield Fault(f"the table '{name}': '{file.name}' is damaged ({str(error).splitlines()[0]})", fix)
 
 
-def _image_faults(store: "Store") -> Iterator[Fault]:
-
-    scan = store._images.at()
+def _image_faults(contents: Contents) -> Iterator[Fault]:
+    scan = contents.images.at()
     key = [*IMAGE_KEY, "encoder"]
-    rows, rejected = scan.read(key), store._rejected.at().read(key)
+    rows, rejected = scan.read(key), contents.rejected.at().read(key)
     listed = ", ".join(f'"{name}"' for name in key)
     with session() as connection:
         connection.register("images", rows)
@@ -131,22 +117,22 @@ def _embedding_faults(scan: Scan, encoder: str) -> Iterator[Fault]:
         yield Fault(f"{bad} embeddings of '{encoder}' are not finite", fix)
 
 
-def _index_faults(store: "Store") -> Iterator[Fault]:
-    for folder, manifest in indexes.manifests(store.path / "indexes"):
+def _index_faults(contents: Contents) -> Iterator[Fault]:
+    for folder, manifest in indexes.manifests(contents.path / "indexes"):
         damage = "its manifest cannot be read" if manifest is None else indexes.first_damage(folder, manifest)
         if damage:
             yield Fault(f"index '{folder.name}': {damage}", "nothing to do: the next search makes it anew")
 
 
-def _weight_faults(store: "Store") -> Iterator[Fault]:
+def _weight_faults(contents: Contents) -> Iterator[Fault]:
     try:
-        store.encoders()
+        contents.reader.encoders()
     except PhenoembedError as error:
         yield Fault(str(error), "or restore it from a backup")
-    for head in list_heads(store.path / "heads"):
+    for head in list_heads(contents.path / "heads"):
         try:
-            load_head(store.path / "heads", head.id, None)
+            load_head(contents.path / "heads", head.id, None)
         except Exception as error:  # whatever damaged weights make the libraries raise
             yield Fault(
-                f"head '{head.id}' cannot be read ({error})", f"delete '{store.path}/heads/{head.task}/{head.id}'"
+                f"head '{head.id}' cannot be read ({error})", f"delete '{contents.path}/heads/{head.task}/{head.id}'"
             )

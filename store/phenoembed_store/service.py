@@ -22,9 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from phenoembed_store.aggregate import Floats
 from phenoembed_store.documents import finite, posterior_document, search_document
 from phenoembed_store.errors import ImageError, NotInStore, PhenoembedError, QueryError, StoreError
-from phenoembed_store.sql import locked, query_errors, select
+from phenoembed_store.sql import query_errors, select
 from phenoembed_store.store import Store
-from phenoembed_store.views import sql_views
 
 MAX_HITS = 10_000
 MAX_ROWS = 100_000
@@ -173,7 +172,7 @@ def _encode(embed: Embed, image: bytes, encoder: str) -> Floats:
 
 
 def _select(store: Store, asked: Sql) -> dict[str, Any]:
-    connection = locked(sql_views(store, asked.sql))
+    connection = store.connect(asked.sql)
     stop = Timer(QUERY_SECONDS, connection.interrupt)
     stop.start()
     try:

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from phenoembed_store import indexes
+from phenoembed_store.contents import Contents
 from phenoembed_store.encoders import EncoderInfo
+from phenoembed_store.schema import IMAGE_KEY
 from phenoembed_store.tables import Scan
-
-if TYPE_CHECKING:
-    from phenoembed_store.store import Store
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,6 @@ class Counts:
 
 def count_images(scan: Scan) -> Counts:
     """Counts of the images table, without its embeddings."""
-    from phenoembed_store.schema import IMAGE_KEY
-
     rows = scan.read([*IMAGE_KEY, "compound", "encoder"])
     if not len(rows):
         return Counts(0, 0, {})
@@ -34,20 +31,22 @@ def count_images(scan: Scan) -> Counts:
     return Counts(images, compounds, {row["encoder"]: row["count_all"] for row in by_encoder})
 
 
-def status(store: "Store") -> dict[str, Any]:
+def status(contents: Contents) -> dict[str, Any]:
     """The document that `phenoembed status --json` prints."""
-    counts = count_images(store._images.at())
-    encoders = store.encoders()
+    counts = count_images(contents.images.at())
+    encoders = contents.reader.encoders()
     return {
-        "store": str(store.path),
-        "version": store.version,
+        "store": str(contents.path),
+        "version": contents.images.version(),
         "encoders": [_encoder(encoder, counts) for encoder in encoders],
         "images": counts.images,
-        "groups": len({key for name in counts.by_encoder for key in store.groups(name).column("group_id").to_pylist()}),
+        "groups": len(
+            {key for name in counts.by_encoder for key in contents.groups_of(name).column("group_id").to_pylist()}
+        ),
         "compounds": counts.compounds,
-        "rejected": len(store.rejected()),
-        "bytes": folder_bytes(store.path),
-        "indexes": [_index(store, name, count) for name, count in counts.by_encoder.items()],
+        "rejected": len(contents.rejected.at().read()),
+        "bytes": folder_bytes(contents.path),
+        "indexes": [_index(contents, name, count) for name, count in counts.by_encoder.items()],
     }
 
 
@@ -64,10 +63,10 @@ def _encoder(encoder: EncoderInfo, counts: Counts) -> dict[str, Any]:
     }
 
 
-def _index(store: "Store", encoder: str, vectors: int) -> dict[str, Any]:
+def _index(contents: Contents, encoder: str, vectors: int) -> dict[str, Any]:
     """How an encoder's images are searched: with an index on disk, or ``flat``, each compared."""
-    files = set(store._images.at().files)
-    for path, manifest in reversed(indexes.manifests(store.path / "indexes", encoder)):
+    files = set(contents.images.at().files)
+    for path, manifest in reversed(indexes.manifests(contents.path / "indexes", encoder)):
         if manifest is not None:
             return {
                 "name": path.name,

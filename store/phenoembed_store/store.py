@@ -22,29 +22,28 @@ from phenoembed_store import (
     indexes,
     maintenance,
     posterior,
+    predictions,
     status,
     transforms,
     writing,
 )
 from phenoembed_store.aggregate import Floats, Integers
+from phenoembed_store.contents import open_contents
 from phenoembed_store.encoders import EncoderInfo
 from phenoembed_store.errors import NotInStore, StoreError
 from phenoembed_store.heads import Head, HeadInfo
 from phenoembed_store.images import GROUP_COLUMNS, UNSHOWN, Images
 from phenoembed_store.levels import check_level
 from phenoembed_store.maintenance import Fault
-from phenoembed_store.quality import plate_summaries
+from phenoembed_store.plate_quality import plate_summaries
 from phenoembed_store.queries import find_query
-from phenoembed_store.reader import Reader
-from phenoembed_store.schema import GROUPS_SCHEMA, IMAGES_SCHEMA, PREDICTIONS_SCHEMA, REJECTED_SCHEMA
 from phenoembed_store.search import Asked, search
 from phenoembed_store.sql import locked, select
-from phenoembed_store.tables import Table
 from phenoembed_store.views import sql_views
 from phenoembed_store.writing import KEY, Written
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyRelation
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 log = logging.getLogger("phenoembed")
 
@@ -73,15 +72,11 @@ class Store:
 
     def __init__(self, path: Path, version: int | None = None) -> None:
         self.path = path
-        self._images = Table(path / "images", IMAGES_SCHEMA, version)
-        self._rejected = Table(path / "rejected", REJECTED_SCHEMA)
-        self._groups = Table(path / "groups", GROUPS_SCHEMA)
-        self._annotations = Table(path / "annotations", annotations.ANNOTATIONS_SCHEMA)
-        self._predictions = Table(path / "predictions", PREDICTIONS_SCHEMA)
-        self._reader = Reader(path, self._images, self._annotations)
+        self._contents = open_contents(path, version)
+        self._reader = self._contents.reader
 
     def __repr__(self) -> str:
-        counts = status.count_images(self._images.at())
+        counts = status.count_images(self._contents.images.at())
         n_images, n_compounds, n_encoders = counts.images, counts.compounds, len(self.encoders())
         return (
             f"Store({n_images:,} image{'' if n_images == 1 else 's'}, "
@@ -92,7 +87,7 @@ class Store:
     @property
     def version(self) -> int:
         """The version of the images table; -1 before anything was written."""
-        return self._images.version()
+        return self._contents.images.version()
 
     def at(self, version: int) -> "Store":
         """The store as its images were at an earlier version, to be read only. Raises NotInStore.
@@ -101,7 +96,7 @@ class Store:
         """
         then = Store(self.path, version)
         try:
-            missing = [file for file in then._images.at().files if not Path(file).is_file()]
+            missing = [file for file in then._contents.images.at().files if not Path(file).is_file()]
         except Exception as error:  # whatever the library raises for a version that its log does not have
             raise NotInStore(f"no version {version} in the store; the newest is {self.version}") from error
         if missing:
@@ -117,12 +112,12 @@ class Store:
         Writing the same rows again changes nothing. A key accepted leaves ``rejected``, a key rejected leaves
         ``images``. Raises StoreError for rows that do not fit the table.
         """
-        done = Written()
+        done, tables = Written(), (self._contents.images, self._contents.rejected)
         with self._writing():
             if accepted is not None and len(accepted):
-                done = writing.write_accepted(self._images, self._rejected, accepted)
+                done = writing.write_accepted(*tables, accepted)
             if rejected is not None and len(rejected):
-                done = replace(done, rejected=writing.write_rejected(self._images, self._rejected, rejected).rejected)
+                done = replace(done, rejected=writing.write_rejected(*tables, rejected).rejected)
         return done
 
     def import_profiles(
@@ -145,6 +140,7 @@ class Store:
         """
         return importing.import_profiles(
             self,
+            self._contents,
             Path(source) if isinstance(source, str) else source,
             embedding=embedding,
             metadata=metadata,
@@ -160,7 +156,7 @@ class Store:
         rows: SCREEN_SCHEMA's columns, annotations behind them; images that are not in the store are passed over.
         """
         with self._writing():
-            return writing.update_metadata(self._images, rows, encoder) if len(rows) else 0
+            return writing.update_metadata(self._contents.images, rows, encoder) if len(rows) else 0
 
     def delete_images(self, where: str) -> int:
         """Delete the images (of every encoder) for which the expression is true. How many there were."""
@@ -170,12 +166,13 @@ class Store:
                 images = self._images_of(encoder)
                 rows = images.matching(where)
                 if rows is not None:
-                    deleted += writing.remove_keys(self._images, images.rows.select(list(KEY)).take(pa.array(rows)))
+                    keys = images.rows.select(list(KEY)).take(pa.array(rows))
+                    deleted += writing.remove_keys(self._contents.images, keys)
         return deleted
 
     def plates(self, encoder: str | None = None) -> list[dict[str, Any]]:
         """How each plate did: images, flagged images, edge effect, replicate correlation (see ``quality``)."""
-        return plate_summaries(self, encoder)
+        return plate_summaries(self._images_of(encoder))
 
     def annotate(
         self, source: pa.Table | str | Path, on: str = "compound", mapping: Mapping[str, str] | None = None
@@ -187,37 +184,29 @@ class Store:
         """
         table = annotations.read_annotations(Path(source) if isinstance(source, str) else source, on, mapping)
         with self._writing():
-            merged = annotations.merge_annotations(self._annotations.at().read(), table, on)
-            self._annotations.replace(merged)
+            merged = annotations.merge_annotations(self._contents.annotations.at().read(), table, on)
+            self._contents.annotations.replace(merged)
         return annotations.match_report(table, self._described(annotations.KEYS[on]), on)
 
     def write_predictions(self, rows: pa.Table) -> None:
         """Keep a probe's predictions (PREDICTIONS_SCHEMA), in the place of earlier ones of the same fold."""
-        rows = rows.select(PREDICTIONS_SCHEMA.names).cast(PREDICTIONS_SCHEMA)
         with self._writing():
-            for fold in rows.group_by(list(_FOLD)).aggregate([]).to_pylist():
-                import pyarrow.compute as pc
-
-                mask = np.ones(len(rows), np.bool_)
-                for name in _FOLD:
-                    mask &= pc.equal(rows.column(name), fold[name]).to_numpy()
-                where = " AND ".join(f"{name} = {_literal(fold[name])}" for name in _FOLD)
-                self._predictions.replace(rows.filter(pa.array(mask)), where)
+            predictions.write(self._contents.predictions, rows)
 
     # What the store holds
 
     def known_images(self, encoder: str) -> pa.Table:
         """Everything that is stored of one encoder's images but their embeddings."""
-        scan = self._images.at()
+        scan = self._contents.images.at()
         return scan.read([name for name in scan.schema.names if name != "embedding"], '"encoder" = $p0', [encoder])
 
     def rejected(self) -> pa.Table:
         """The images that could not be indexed, and why."""
-        return self._rejected.at().read()
+        return self._contents.rejected.at().read()
 
     def predictions(self) -> pa.Table:
         """The predictions that probes wrote."""
-        return self._predictions.at().read()
+        return self._contents.predictions.at().read()
 
     def encoders(self) -> list[EncoderInfo]:
         """The encoders of this store, oldest first."""
@@ -240,15 +229,15 @@ class Store:
         Returns the bytes before and after. Versions older than that can no longer be asked for.
         """
         with self._writing():
-            return maintenance.compact(self, keep_days)
+            return maintenance.compact(self._contents, keep_days)
 
     def verify(self) -> list[Fault]:
         """Check every invariant of the store, down to the bytes; what is wrong, each with what to do."""
-        return maintenance.verify(self)
+        return maintenance.verify(self._contents)
 
     def status(self) -> dict[str, Any]:
         """What the store holds, as the document that ``phenoembed status --json`` prints."""
-        return status.status(self)
+        return status.status(self._contents)
 
     # Asking
 
@@ -292,7 +281,11 @@ class Store:
 
         It reads these views and nothing else. Raises QueryError.
         """
-        return select(locked(sql_views(self, query)), query)
+        return select(self.connect(query), query)
+
+    def connect(self, query: str) -> "DuckDBPyConnection":
+        """A locked-down connection that sees the views which a query names, and nothing else."""
+        return locked(sql_views(self._contents, query))
 
     def vectors(
         self,
@@ -334,20 +327,16 @@ class Store:
 
     def groups(self, encoder: str | None = None) -> pa.Table:
         """One encoder's groups with their embeddings (GROUPS_SCHEMA), as the images are now, by group_id."""
-        images = self._images_of(encoder)
-        scan = self._groups.at()
-        if groups.made_from(scan).get(images.encoder) != groups.origin(images):
-            return groups.group_rows(images)  # the table is behind: reading never writes it, `refresh` does
-        return scan.read(where='"encoder" = $p0', parameters=[images.encoder]).sort_by("group_id")
+        return self._contents.groups_of(encoder)
 
     def refresh(self, encoder: str | None = None) -> None:
         """Make everything that is derived from the images current, for one encoder: the groups table, the index."""
         images = self._images_of(encoder)
         with self._writing():
-            made = groups.made_from(self._groups.at())
+            made = groups.made_from(self._contents.groups.at())
             if made.get(images.encoder) != groups.origin(images):
                 log.info("making the groups of encoder %s for version %d", images.encoder, images.version)
-                groups.write_groups(self._groups, images, made)
+                groups.write_groups(self._contents.groups, images, made)
             if images.transform is not None:
                 transforms.save(self.path / "transforms", images.transform)
         if len(images.parts) > 1:  # what came after the index was made goes into a new one
@@ -435,15 +424,9 @@ class Store:
         """Writers take turns; a writer that dies frees its turn."""
         from filelock import FileLock
 
-        if self._images.pinned is not None:
-            raise StoreError(f"this is the store as it was at version {self._images.pinned}: it can only be read")
+        pinned = self._contents.images.pinned
+        if pinned is not None:
+            raise StoreError(f"this is the store as it was at version {pinned}: it can only be read")
         self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / ".lock"):
             yield
-
-
-_FOLD = ("task", "split", "fold", "features", "encoder")
-
-
-def _literal(value: Any) -> str:
-    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"

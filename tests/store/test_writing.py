@@ -223,7 +223,7 @@ def test_compacting_brings_small_appends_together(store: Store) -> None:
     for number in range(5):
         store.write_images(put(ROWS.slice(0, 3), "screen", f"s{number}"))
     before = store.vectors()
-    assert len(store._images.at().files) == 6
+    assert len(store._contents.images.at().files) == 6
     leftover, recent = store.path / "indexes" / ".enc0-v0-none.dead", store.path / "indexes" / ".enc0-v1-none.live"
     for folder in (leftover, recent):
         folder.mkdir(parents=True)
@@ -232,7 +232,7 @@ def test_compacting_brings_small_appends_together(store: Store) -> None:
     assert done["bytes_after"] < done["bytes_before"]
     assert not leftover.exists()
     assert recent.exists()
-    assert len(store._images.at().files) == 1
+    assert len(store._contents.images.at().files) == 1
     after = phenoembed_store.open(store.path).vectors()
     assert after[0].equals(before[0])
     np.testing.assert_array_equal(after[1], before[1])

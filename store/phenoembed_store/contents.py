@@ -1,0 +1,52 @@
+"""What lies in a store's folder: its tables, and the reader that keeps what was read of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from phenoembed_store import groups
+from phenoembed_store.annotations import ANNOTATIONS_SCHEMA
+from phenoembed_store.reader import Reader
+from phenoembed_store.schema import GROUPS_SCHEMA, IMAGES_SCHEMA, PREDICTIONS_SCHEMA, REJECTED_SCHEMA
+from phenoembed_store.tables import Table
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A store's folder, laid open for the modules that look after it. ``groups`` is derived, the others are truth."""
+
+    path: Path
+    images: Table
+    rejected: Table
+    groups: Table
+    annotations: Table
+    predictions: Table
+    reader: Reader
+
+    def tables(self) -> dict[str, Table]:
+        """Every table by the name of its folder."""
+        return {name: getattr(self, name) for name in ("images", "rejected", "groups", "annotations", "predictions")}
+
+    def groups_of(self, encoder: str | None) -> pa.Table:
+        """One encoder's groups (GROUPS_SCHEMA) as the images are now, by group_id."""
+        images = self.reader.images_of(encoder)
+        scan = self.groups.at()
+        if groups.made_from(scan).get(images.encoder) != groups.origin(images):
+            return groups.group_rows(images)  # the table is behind: reading never writes it, `refresh` does
+        return scan.read(where='"encoder" = $p0', parameters=[images.encoder]).sort_by("group_id")
+
+
+def open_contents(path: Path, version: int | None) -> Contents:
+    """The contents of a folder; ``version``: with the images as they were then."""
+    images = Table(path / "images", IMAGES_SCHEMA, version)
+    annotations = Table(path / "annotations", ANNOTATIONS_SCHEMA)
+    return Contents(
+        path,
+        images,
+        Table(path / "rejected", REJECTED_SCHEMA),
+        Table(path / "groups", GROUPS_SCHEMA),
+        annotations,
+        Table(path / "predictions", PREDICTIONS_SCHEMA),
+        Reader(path, images, annotations),
+    )

@@ -1,0 +1,136 @@
+"""How each plate did: flagged images, edge effect, and how far its wells agree with those of other plates."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from phenoembed_store.images import Images
+from phenoembed_store.quality import FLAGS, floats_of
+from phenoembed_store.schema import QUALITY_FLAG
+
+Floats = npt.NDArray[np.float64]
+
+
+def plate_summaries(images: Images) -> list[dict[str, Any]]:
+    """How each plate did: images, flags, edge effect, replicate correlation.
+
+    ``edge_effect``: the mean intensity of control wells at the rim minus that of the others, in sd of all (of all
+    wells where fewer than three controls lie on one side). ``replicate_correlation``: the median correlation of the
+    embeddings of its treated wells with wells of the same compound, concentration and time on other plates, each well
+    less its plate's mean; ``other_correlation``: with wells of other compounds there, which chance gives.
+    """
+    wells = _Wells(images.table, images.vectors)
+    flags = images.column(QUALITY_FLAG).to_pylist() if QUALITY_FLAG in images.column_names else [None] * len(images)
+    alike, others = wells.correlations()
+    found = []
+    for number, plate in enumerate(wells.plates):
+        mine = [flag for flag, owner in zip(flags, wells.plate_of_image, strict=True) if owner == number]
+        counts = {one: sum(one in (flag or "") for flag in mine) for one in FLAGS}
+        here = wells.plate == number
+        found.append(
+            {
+                "screen": plate[0],
+                "plate": plate[1],
+                "images": len(mine),
+                "flagged": sum(flag is not None for flag in mine),
+                "flags": {one: count for one, count in counts.items() if count},
+                "edge_effect": wells.edge_effect(here),
+                "replicate_correlation": _median(alike[here]),
+                "other_correlation": _median(others[here]),
+            }
+        )
+    return found
+
+
+class _Wells:
+    """The wells of a store's plates: means over their images."""
+
+    def __init__(self, rows: pa.Table, vectors: npt.NDArray[np.float32]) -> None:
+        columns = (rows.column(name).to_pylist() for name in ("screen", "plate", "well", "time_h"))
+        keys = list(zip(*columns, strict=True))
+        self.keys = list(dict.fromkeys(keys))
+        number = {key: i for i, key in enumerate(self.keys)}
+        owner = np.array([number[key] for key in keys], np.int64)
+        self.plates = sorted({key[:2] for key in self.keys})
+        place = {plate: i for i, plate in enumerate(self.plates)}
+        self.plate = np.array([place[key[:2]] for key in self.keys], np.int64)
+        self.plate_of_image = self.plate[owner]
+        counts = np.bincount(owner, minlength=len(self.keys))
+        first = np.unique(owner, return_index=True)[1]
+        self.treatment = [
+            (row["compound"], row["concentration_um"], row["time_h"], row["role"])
+            for row in rows.select(["compound", "concentration_um", "time_h", "role"]).take(pa.array(first)).to_pylist()
+        ]
+        self.intensity = np.bincount(owner, floats_of(rows, "intensity_mean"), len(self.keys)) / counts
+        profiles = np.zeros((len(self.keys), vectors.shape[1]))
+        np.add.at(profiles, owner, vectors)
+        self.profiles = _centred(profiles / counts[:, None], self.plate)
+
+    def correlations(self) -> tuple[Floats, Floats]:
+        """Of each treated well: its median correlation with the same treatment on other plates, and with others."""
+        alike, others = np.full(len(self.keys), np.nan), np.full(len(self.keys), np.nan)
+        treated = np.array([treatment[3] == "treated" for treatment in self.treatment])
+        names = {name: i for i, name in enumerate(dict.fromkeys(self.treatment))}
+        compounds = {name: i for i, name in enumerate(dict.fromkeys(treatment[0] for treatment in self.treatment))}
+        treatment = np.array([names[each] for each in self.treatment])
+        compound = np.array([compounds[each[0]] for each in self.treatment])
+        for i in np.flatnonzero(treated):
+            elsewhere = treated & (self.plate != self.plate[i])
+            scores = self.profiles @ self.profiles[i]
+            alike[i] = _median(scores[elsewhere & (treatment == treatment[i])], np.nan)
+            others[i] = _median(scores[elsewhere & (compound != compound[i])], np.nan)
+        return alike, others
+
+    def edge_effect(self, here: npt.NDArray[np.bool_]) -> float | None:
+        """See ``plate_summaries``; None where too few wells lie on a side, or nothing varies."""
+        places = [well_place(self.keys[i][2]) for i in np.flatnonzero(here)]
+        if not all(places):
+            return None
+        rows, columns = (np.array([place[axis] for place in places if place]) for axis in (0, 1))
+        shape = plate_shape([place for place in places if place])
+        rim = (rows == 1) | (rows == shape[0]) | (columns == 1) | (columns == shape[1])
+        control = np.array([self.treatment[i][3] == "control" for i in np.flatnonzero(here)])
+        values = self.intensity[here]
+        for chosen in (control, np.ones(len(rows), bool)):
+            outer, inner = values[chosen & rim], values[chosen & ~rim]
+            if min(len(outer), len(inner)) >= 3:
+                spread = float(np.concatenate([outer, inner]).std())
+                return float(outer.mean() - inner.mean()) / spread if spread > 0 else None
+        return None
+
+
+FORMATS = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
+"""Rows and columns of plates of 6 to 1,536 wells."""
+
+
+def plate_shape(places: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """(rows, columns) of the smallest plate that has these places."""
+    rows, columns = (max((place[axis] for place in places), default=1) for axis in (0, 1))
+    return next((shape for shape in FORMATS if rows <= shape[0] and columns <= shape[1]), FORMATS[-1])
+
+
+def well_place(well: str) -> tuple[int, int] | None:
+    """``B03`` is (2, 3), ``AA01`` is (27, 1); None for a well of another name."""
+    letters, digits = well.rstrip("0123456789"), well.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    if not digits.isdecimal() or not 1 <= len(letters) <= 2 or letters + digits != well:
+        return None
+    row = ord(letters[-1]) - 64 + (26 if len(letters) == 2 else 0)
+    return row, int(digits)
+
+
+def _centred(profiles: Floats, plates: npt.NDArray[np.int64]) -> Floats:
+    """Each profile less the mean of its plate, of length one: products of two are correlations."""
+    sums = np.zeros((plates.max(initial=-1) + 1, profiles.shape[1]))
+    np.add.at(sums, plates, profiles)
+    left = profiles - (sums / np.bincount(plates)[:, None])[plates]
+    lengths = np.linalg.norm(left, axis=1, keepdims=True)
+    scaled: Floats = np.divide(left, lengths, out=np.zeros_like(left), where=lengths > 0)
+    return scaled
+
+
+def _median(values: Floats | Sequence[float], nothing: Any = None) -> Any:
+    known = np.asarray(values)[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else nothing
