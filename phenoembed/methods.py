@@ -48,12 +48,17 @@ class GroupClassifier(nn.Module):
 
 
 class Product(GroupClassifier):
-    """The paper's: the normalised product of the images' class probabilities, a softmax of summed scores (Eq. 3)."""
+    """The paper's: the normalised product of the images' class probabilities, a softmax of summed scores (Eq. 3).
+
+    The last layer is linear, so the sum of the images' scores is that layer on the sum of their hidden activations:
+    the product with all classes is computed once a group, in training (after each image's own dropout) as in use.
+    """
 
     additive = True
 
     def forward(self, features: Tensor, members: Members) -> Tensor:
-        return segment_sum(self.classifier(features), members.group, members.n_groups)
+        hidden = segment_sum(self.classifier.hidden(features), members.group, members.n_groups)  # (groups, 256)
+        return self.classifier.scores_of_sums(hidden, torch.bincount(members.group, minlength=members.n_groups))
 
 
 class Baseline(Product):
@@ -67,7 +72,8 @@ class Baseline(Product):
 class Balanced(GroupClassifier):
     """Ours: scores averaged within each configuration, then summed over configurations.
 
-    A configuration speaks once however many images it has. With one image each it is ``product``.
+    A configuration speaks once however many images it has. With one image each it is ``product``, and like there the
+    last layer is applied to sums of hidden activations.
     """
 
     additive = True
@@ -76,8 +82,9 @@ class Balanced(GroupClassifier):
         within = members.group * (int(members.configuration.max()) + 1) + members.configuration
         parts, part = torch.unique(within, return_inverse=True)  # (configurations,), (images,)
         owner = torch.empty_like(parts).scatter_(0, part, members.group)  # (configurations,)
-        means = segment_mean(self.classifier(features), part, len(parts))
-        return segment_sum(means, owner, members.n_groups)
+        means = segment_mean(self.classifier.hidden(features), part, len(parts))  # (configurations, 256)
+        hidden = segment_sum(means, owner, members.n_groups)  # (groups, 256)
+        return self.classifier.scores_of_sums(hidden, torch.bincount(owner, minlength=members.n_groups))
 
 
 class EmbeddingMean(GroupClassifier):

@@ -1,6 +1,7 @@
 """The networks: encoder f and classifier g of the paper (Section 4.2; details from the authors' published model)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -35,6 +36,21 @@ class Classifier(nn.Sequential):
             nn.Dropout(DROPOUT),
             nn.Linear(HIDDEN_DIM, n_classes),
         )
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """(images, dim) -> (images, 256): what adds up over images, under the dropout before the last layer."""
+        for layer in list(self)[:-1]:
+            features = layer(features)
+        return features
+
+    def scores_of_sums(self, hidden: Tensor, counts: Tensor) -> Tensor:
+        """Sums of the scores of images from sums of their hidden activations, the last layer once for all of them.
+
+        ``hidden``: (groups, 256). ``counts``: (groups,) how many images (or parts that weigh 1) each sum is of.
+        """
+        last = self[5]
+        assert isinstance(last, nn.Linear)
+        return F.linear(hidden, last.weight) + counts[:, None] * last.bias
 
 
 def pick_device() -> torch.device:

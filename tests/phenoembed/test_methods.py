@@ -207,6 +207,33 @@ def test_a_method_does_what_its_formula_says(head: GroupClassifier) -> None:
         assert found[number].tolist() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("method", ["product", "balanced"])
+def test_the_last_layer_once_a_group_trains_as_once_an_image(method: str) -> None:
+    """In training, the same dropout drawn: loss and gradients as from the scores of each image, added in a loop."""
+    torch.manual_seed(0)
+    head = build_method(method, CLASSES, DIM).double().train()
+    features, members = ragged([3, 1, 6])
+    features, labels = features.double().requires_grad_(), torch.tensor([4, 0, 2])
+    configuration = torch.tensor([0, 1, 0, 7, 2, 2, 2, 0, 1, 1])
+
+    def loop() -> Tensor:
+        images = head.classifier(features)
+        groups = []
+        for number in range(3):
+            own = [row for row in range(10) if members.group[row] == number]
+            share = {row: sum(configuration[row] == configuration[other] for other in own) for row in own}
+            groups.append(sum(images[row] / (share[row] if method == "balanced" else 1) for row in own))
+        return torch.nn.functional.cross_entropy(torch.stack(groups), labels)
+
+    found = []
+    for loss_of in (lambda: head.loss(features, members._replace(configuration=configuration), labels), loop):
+        torch.manual_seed(7)
+        loss = loss_of()
+        found.append((loss, *torch.autograd.grad(loss, [features, *head.parameters()])))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
 def test_scores_far_apart_stay_finite(head: GroupClassifier) -> None:
     """Features a thousand times larger overflow no exponential, forward or backward."""
     features, members = ragged([4, 2])
