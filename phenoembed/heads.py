@@ -12,6 +12,7 @@ from torch import Tensor
 from phenoembed.batches import members_of
 from phenoembed.groups import Groups
 from phenoembed.methods import Attention, GroupClassifier, build_method
+from phenoembed.progress import Progress
 from phenoembed_store import open as open_store
 from phenoembed_store.heads import ATTENTION, Head
 
@@ -37,35 +38,41 @@ def fit_head(
     n_classes: int,
     method: str = "product",
     settings: FitSettings | None = None,
+    progress: Progress = lambda _done, _total: None,
 ) -> GroupClassifier:
     """Fit a group classifier on the groups at ``places`` of frozen features; returned in eval mode.
 
     ``labels``: (len(places),) class numbers. Features are standardised by the training images inside the classifier's
-    first layer, so that the result takes raw features.
+    first layer, so that the result takes raw features. ``progress`` is told of epochs.
     """
     settings = settings or FitSettings()
     torch.manual_seed(settings.seed)
     rows = np.concatenate([groups.rows[place] for place in places])
-    mean, sd = features[rows].mean(axis=0), features[rows].std(axis=0)
+    own = features[rows]
+    mean, sd = own.mean(axis=0), own.std(axis=0)
+    del own
     # a feature that hardly varies in training says nothing; divided by its sd, it would drown the others elsewhere
     sd = np.maximum(sd, 0.01 * np.sqrt((sd**2).mean()) + np.float32(1e-6))
-    standard = torch.from_numpy((features - mean) / sd)
+    standard = torch.from_numpy(features - mean).div_(torch.from_numpy(sd))
     head = build_method(method, n_classes, features.shape[1])
-    optimizer = torch.optim.AdamW(head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
     # two groups a batch or more: batch normalisation cannot train on one row
     n_batches = max(1, min(-(-len(places) // settings.batch_groups), len(places) // 2))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * n_batches)
     rng = np.random.default_rng(settings.seed)
     targets = torch.from_numpy(np.asarray(labels, dtype=np.int64))
     head.train()
-    for _ in range(settings.epochs):
+    for epoch in range(settings.epochs):
         for chosen in np.array_split(rng.permutation(len(places)), n_batches):
             batch_rows = torch.from_numpy(np.concatenate([groups.rows[place] for place in places[chosen]]))
-            loss = head.loss(standard[batch_rows], members_of(groups, places[chosen]), targets[chosen])
+            loss = head.loss(standard.index_select(0, batch_rows), members_of(groups, places[chosen]), targets[chosen])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
+        progress(epoch + 1, settings.epochs)
     _absorb_standardisation(head, torch.from_numpy(mean), torch.from_numpy(sd))
     return head.eval()
 

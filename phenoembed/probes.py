@@ -6,6 +6,7 @@ same folds: an untrained encoder, and logistic regression on eight intensity sta
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,13 @@ from phenoembed.heads import Features, fit_head, to_store_head
 from phenoembed.methods import GroupClassifier
 from phenoembed.metrics import binary_metrics, majority_share, multiclass_metrics, rank_of_label, softmax
 from phenoembed.outcomes import KNOWN_WELLS, Report, Tested
+from phenoembed.progress import Progress
 from phenoembed.tasks import JUMP_SCREEN, TASKS, Task, with_two_compounds
 from phenoembed_store import Store
 from phenoembed_store.errors import TrainingError
 from phenoembed_store.schema import IMAGE_KEY, INTENSITY_STATISTICS, PREDICTIONS_SCHEMA
 
 N_TOP = 5  # classes kept with each prediction
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -59,7 +59,7 @@ def probe(
     *,
     encoder: str | None = None,
     where: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = lambda _done, _total: None,
 ) -> Report:
     """Probe the family of ``encoder`` (the last trained): every fold and split trained with the same settings.
 
@@ -77,12 +77,11 @@ def probe(
     tested: list[Tested] = []
     predictions: list[pa.Table] = []
     for i, fold in enumerate(folds):
-        found, rows, said = _probe_fold(store, TASKS[task], fold, where)
+        advance = partial(_advance, progress, i, len(folds))
+        found, rows, said = _probe_fold(store, TASKS[task], fold, where, advance)
         tested += found
         predictions += rows
         notes += said
-        if progress:
-            progress(i + 1, len(folds))
     if not tested:
         raise TrainingError("; ".join(dict.fromkeys(notes)) or f"nothing to test for task {task}")
     if predictions:
@@ -91,15 +90,20 @@ def probe(
     return Report(task, where, simulated, tuple(tested), tuple(dict.fromkeys(notes)))
 
 
+def _advance(progress: Progress, fold: int, n_folds: int, done: int, total: int) -> None:
+    """Tell of epochs of a fold's head as epochs of all of them."""
+    progress(fold * total + done, n_folds * total)
+
+
 def _probe_fold(
-    store: Store, task: Task, fold: TrainedFold, where: str | None
+    store: Store, task: Task, fold: TrainedFold, where: str | None, progress: Progress
 ) -> tuple[list[Tested], list[pa.Table], list[str]]:
     table, features = store.vectors(where, encoder=fold.encoder)
     setting = _settle(task, fold, group_images(table))
     if setting is None:
         lacking = f"fewer than two classes of task {task.name} are in training and test groups"
         return [], [], [f"{fold.fold.split} fold {fold.fold.index}: {lacking}"]
-    head, score = _fit(setting, features)
+    head, score = _fit(setting, features, progress)
     temperature = fit_temperature(score(setting.calibration), setting.numbers(setting.calibration))
     if not len(setting.calibration):
         setting.notes.append(f"{fold.fold.split} fold {fold.fold.index}: no groups were kept back to calibrate on")
@@ -161,7 +165,9 @@ def _labelled(places: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.array([place for place in places if labels[place] is not None], dtype=int)
 
 
-def _fit(setting: _Setting, features: Features) -> tuple[GroupClassifier, Callable[[np.ndarray], NDArray[np.floating]]]:
+def _fit(
+    setting: _Setting, features: Features, progress: Progress = lambda _done, _total: None
+) -> tuple[GroupClassifier, Callable[[np.ndarray], NDArray[np.floating]]]:
     head = fit_head(
         features,
         setting.groups,
@@ -169,6 +175,7 @@ def _fit(setting: _Setting, features: Features) -> tuple[GroupClassifier, Callab
         setting.numbers(setting.train),
         len(setting.classes),
         setting.fold.config["method"],
+        progress=progress,
     )
     return head, lambda places: head_scores(head, features, setting.groups, places)
 

@@ -27,7 +27,7 @@ def probe(
     opened = open_store(store)
     from phenoembed.probes import probe as run_probe  # takes seconds: a store that is not there is said first
 
-    with progress_bar(f"probing {task}", unit="folds") as advance:
+    with progress_bar(f"probing {task}", unit="epochs") as advance:
         report = run_probe(opened, task, encoder=encoder, where=where, progress=advance)
     if as_json:
         print_json(report.document(split))  # type: ignore[arg-type]  # checked by the report

@@ -76,6 +76,21 @@ def test_the_networks_have_the_papers_layers() -> None:
     assert names == ["Dropout", "Linear", "BatchNorm1d", "ReLU", "Dropout", "Linear"]
 
 
+def test_dropout_drops_half_and_doubles_the_rest() -> None:
+    """In training each value is 0 or doubled, about half of them; its gradient likewise. In eval mode nothing."""
+    dropout = build_method("product", K, 512).classifier[0]
+    assert isinstance(dropout, nn.Dropout)
+    torch.manual_seed(0)
+    values = torch.rand(100, 1000).add_(1).requires_grad_()
+    found = dropout(values)
+    kept = found != 0
+    assert 0.49 < float(kept.float().mean()) < 0.51
+    torch.testing.assert_close(found[kept], 2 * values[kept])
+    (gradient,) = torch.autograd.grad(found.sum(), values)
+    assert torch.equal(gradient, 2.0 * kept)
+    assert torch.equal(dropout.eval()(values), values)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_pixels_reach_the_network_z_scored(dtype: type) -> None:
     """(value * scale - mean) / sd, with a channel of one, for both depths."""
