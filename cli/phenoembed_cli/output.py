@@ -4,9 +4,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
+
+import typer
 
 from phenoembed_store.documents import finite
 
@@ -34,6 +36,13 @@ def note(message: str) -> None:
         return
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()
+
+
+def check_choice(option: str, value: str, choices: Iterable[str]) -> None:
+    """Raise typer.BadParameter, wrong usage, where an option's value is none of its choices."""
+    names = list(choices)
+    if value not in names:
+        raise typer.BadParameter(f"{option} '{value}' is none of {', '.join(names)}")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str | None = None) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store, Where
-from phenoembed_cli.output import note, print_json, print_table, progress_bar
+from phenoembed_cli.output import check_choice, note, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from phenoembed.outcomes import Report
@@ -22,8 +22,13 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Fit a head on frozen features and test it on groups that the encoder never saw, beside two baselines."""
+    from phenoembed.folds import SPLITS
+    from phenoembed.tasks import TASKS
+
     from phenoembed_store import open as open_store
 
+    check_choice("--task", task, TASKS)
+    check_choice("--split", split, SPLITS)
     opened = open_store(store)
     from phenoembed.probes import probe as run_probe  # takes seconds: a store that is not there is said first
 
