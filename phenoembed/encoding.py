@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from phenoembed.pixels import Pixels, check_shape, intensity_statistics, read_pi
 from phenoembed.planes import Source, content_hash, size_and_time
 from phenoembed.quality import image_quality
 from phenoembed_store.errors import ImageError, StoreError
-
-if TYPE_CHECKING:
-    from phenoembed.encoders import TrainedEncoder
 
 PRECISIONS = ("32", "bf16")
 """Of the network's arithmetic: float32, or bfloat16 where the device gains by it. Embeddings are float32 always."""
@@ -81,11 +78,11 @@ class Worker:
     """Encoders in memory, and threads that read. Raises StoreError where an encoder's files are damaged."""
 
     def __init__(self, work: Work, threads: int | None = None) -> None:
-        from phenoembed.encoders import load_encoder
+        from phenoembed.inference import Network
 
         self.work = work
-        self.encoders = [load_encoder(work.store, name) for name in work.encoders]
-        sizes = {encoder.size for encoder in self.encoders}
+        self.networks = [Network(work.store, name) for name in work.encoders]
+        sizes = {network.size for network in self.networks}
         if len(sizes) > 1:
             raise StoreError(f"encoders of different image sizes ({sizes}) cannot be indexed in one run")
         self.size = sizes.pop()
@@ -98,7 +95,7 @@ class Worker:
     def embed(self, read: Sequence[ReadImage]) -> Embedded:
         """The embeddings of what was read."""
         kept = [image.pixels for image in read if image.pixels is not None]
-        return answer_of(read, {one.id: _run_network(one, kept, self.work.precision) for one in self.encoders})
+        return answer_of(read, {one.id: one.embed(kept, self.work.precision) for one in self.networks})
 
 
 def read_batch(batch: Batch, work: Work, size: int | None, pool: ThreadPoolExecutor) -> list[ReadImage]:
@@ -135,23 +132,3 @@ def read_image(source: Source, quality: bool = True) -> tuple[Pixels, FileFacts]
     pixels = read_pixels(source[0], source[1:])
     statistics = intensity_statistics(pixels) | (image_quality(pixels) if quality else {})
     return pixels, FileFacts(content_hash(source), n_bytes, mtime_ns, statistics)
-
-
-def _run_network(encoder: "TrainedEncoder", images: Sequence[Pixels], precision: str) -> np.ndarray:
-    """(images, dim) float32; images of one shape and type run together."""
-    import torch
-
-    from phenoembed.model import to_network
-
-    out = np.empty((len(images), encoder.config["dim"]), np.float32)
-    device = next(encoder.encoder.parameters()).device
-    kinds: dict[Any, list[int]] = {}
-    for i, pixels in enumerate(images):
-        kinds.setdefault((pixels.shape, pixels.dtype), []).append(i)
-    mean, sd = encoder.config["pixel_mean"], encoder.config["pixel_sd"]
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        for (_, dtype), members in kinds.items():
-            stack = torch.from_numpy(np.stack([images[i] for i in members])).to(device)
-            batch = to_network(stack, mean, sd, 1.0 / np.iinfo(dtype).max)
-            out[members] = encoder.encoder(batch).float().cpu().numpy()
-    return out

@@ -1,5 +1,6 @@
 """simulate, train, index and probe as users type them: what they print, and how they end."""
 
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.conftest import Trial
 from tests.phenoembed import files
 
 import phenoembed_store
+from phenoembed_cli import main
 
 COMMAND = [sys.executable, "-c", "from phenoembed_cli.main import main; main()"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -29,15 +32,24 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def run_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has loaded what a new one takes seconds to load."""
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.setattr(sys, "argv", ["phenoembed", *map(str, arguments)])
+        code = main._run()
+    return subprocess.CompletedProcess(sys.argv, code, output.getvalue(), errors.getvalue())
+
+
 def document(*arguments: str | Path) -> Any:
-    done = run(*arguments, "--json")
+    done = run_here(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def error_of(*arguments: str | Path) -> tuple[int, str]:
     """The exit code, and the one line that says why; nothing stands on standard output."""
-    done = run(*arguments)
+    done = run_here(*arguments)
     assert done.stdout == ""
     lines = [line for line in done.stderr.splitlines() if not line.startswith("Screen(")]
     assert len(lines) == 1, done.stderr
@@ -73,7 +85,7 @@ def test_ctrl_c_in_a_training_says_how_to_go_on_and_going_on_gives_the_same_enco
     assert (process.returncode, output) == (130, "")
     assert len(said) == 1, errors
     assert re.fullmatch(r"interrupted; \d of 3 epochs are saved: the same command with --resume goes on", said[0])
-    found = document("train", plates, *SETTINGS, "--store", store, "--resume")
+    found = json.loads(run("train", plates, *SETTINGS, "--store", store, "--resume", "--json").stdout)
     assert found["encoder"] == trial.trained.encoder
     assert set(found) >= {
         "encoder",
@@ -130,7 +142,7 @@ def test_index_names_what_it_rejected_and_exits_with_1(trial: Trial, own_plates:
         name = str(paths[11 * number].relative_to(own_plates))
         assert re.search(rf"^rejected: {re.escape(name)}: {reason}", done.stderr, re.MULTILINE), done.stderr
     assert phenoembed_store.open(store).vectors()[0].num_rows == 102
-    again = run("index", own_plates, "--store", store, "--no-baseline")
+    again = run_here("index", own_plates, "--store", store, "--no-baseline")
     assert again.returncode == 1
     assert again.stderr.splitlines()[-1].startswith("0 images indexed, 102 unchanged, 0 with new metadata, 6 rejected")
 
@@ -148,7 +160,7 @@ def test_probe_prints_a_table_or_the_pinned_document(trial: Trial, tmp_path: Pat
     store = trial.copy(tmp_path / "store").path
     found = document("probe", "--task", "treatment", "--store", store)
     assert set(found) >= {"task", "split", "classes", "chance", "folds", "mean", "sd"}
-    done = run("probe", "--task", "treatment", "--store", store)
+    done = run_here("probe", "--task", "treatment", "--store", store)
     assert done.returncode == 0, done.stderr
     for word in ("new replicate", "known wells", "untrained encoder", "intensity statistics", "chance", "majority"):
         assert word in done.stdout
@@ -162,7 +174,7 @@ def test_evaluate_prints_the_papers_figures_beside_ours(trial: Trial, tmp_path: 
     found = document("evaluate", "methods", "--store", trial.path, "--figure", figure)
     assert (found["experiment"], found["data"][:9]) == ("methods", "simulated")
     assert figure.read_bytes()[:4] == b"\x89PNG"
-    done = run("evaluate", "methods", "--store", trial.path)
+    done = run_here("evaluate", "methods", "--store", trial.path)
     assert done.returncode == 0, done.stderr
     for word in ("instance-lse", "not trained", "new replicate", "simulated data", "49.98 ± 0.96"):
         assert word in done.stdout

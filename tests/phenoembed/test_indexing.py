@@ -24,7 +24,8 @@ from phenoembed.readers import read_screen
 from phenoembed.screen import Screen
 from tests.conftest import Trial, with_column, with_moa
 from tests.phenoembed import files
-from tests.phenoembed.test_interruptions import empty_store, pixels_as_vectors, tables
+from tests.phenoembed.quick import pixels_as_vectors
+from tests.phenoembed.test_interruptions import empty_store, tables
 
 import phenoembed_store
 from phenoembed import embedding, indexing

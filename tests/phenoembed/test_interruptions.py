@@ -3,19 +3,17 @@
 import random
 import re
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from phenoembed.encoding import Batch, Embedded, Work, answer_of, read_batch
 from phenoembed.screen import Screen
 from phenoembed.training import Settings
 from tests import kills
 from tests.conftest import Trial
 from tests.phenoembed import files
+from tests.phenoembed.quick import pixels_as_vectors
 
 import phenoembed_store
 from phenoembed_store import Store
@@ -111,16 +109,6 @@ def test_a_training_killed_at_any_moment_ends_with_the_undisturbed_weights(
 
 
 # Indexing
-
-
-def pixels_as_vectors(work: Work, batches: Iterable[Batch]) -> Iterator[Embedded]:
-    """A network that is quick: an image's embedding is its first pixels. Everything else is the real thing."""
-    with ThreadPoolExecutor(2) as pool:
-        for batch in batches:
-            read = read_batch(batch, work, None, pool)
-            kept = [image.pixels.ravel()[:512] for image in read if image.pixels is not None]
-            vectors = np.stack(kept).astype(np.float32) / 65535 if kept else np.empty((0, 512), np.float32)
-            yield answer_of(read, {name: vectors * (1 + place) for place, name in enumerate(work.encoders)})
 
 
 def index_aloud(screen: Screen, store: Path) -> None:

@@ -3,10 +3,8 @@
 import os
 import random
 import signal
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from phenoembed.encoding import Batch, Embedded, ReadImage, Work, answer_of, read_batch
+from phenoembed.encoding import Work
 from phenoembed.indexing import index_screen
 from phenoembed.ray_engine import embed_on_ray
 from phenoembed.readers import read_screen
 from phenoembed.screen import Screen
 from tests.conftest import Trial
 from tests.phenoembed import files
-from tests.phenoembed.test_interruptions import empty_store, pixels_as_vectors, tables
+from tests.phenoembed.quick import QuickWorker, pixels_as_vectors
+from tests.phenoembed.test_interruptions import empty_store, tables
 
 import phenoembed_store
 from phenoembed import indexing, ray_engine
@@ -33,22 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # Ray and its processes warn of their own ways
     pytest.mark.timeout(900),  # a process of Ray takes seconds to start, and where a machine is busy, a minute
 ]
-
-
-class QuickWorker:
-    """A network that is quick: an image's embedding is its first pixels. Everything else is the real thing."""
-
-    def __init__(self, work: Work) -> None:
-        self.work, self.pool = work, ThreadPoolExecutor(2)
-
-    def read(self, batch: Batch) -> list[ReadImage]:
-        time.sleep(0.05)  # or one process would have done it all before the other is there
-        return read_batch(batch, self.work, None, self.pool)
-
-    def embed(self, read: list[ReadImage]) -> Embedded:
-        kept = [image.pixels.ravel()[:512] for image in read if image.pixels is not None]
-        vectors = np.stack(kept).astype(np.float32) / 65535 if kept else np.empty((0, 512), np.float32)
-        return answer_of(read, {name: vectors * (1 + place) for place, name in enumerate(self.work.encoders)})
 
 
 @pytest.fixture
@@ -85,7 +68,7 @@ def nodes() -> Iterator[TwoNodes]:
         import ray
         from ray.cluster_utils import Cluster
 
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         try:
             yield TwoNodes(cluster)
@@ -142,37 +125,13 @@ def assert_same(store: Store, expected: dict[str, list[dict[str, object]]]) -> N
     assert not store.verify()
 
 
-def test_a_cluster_makes_the_table_of_one_machine(
-    nodes: TwoNodes, trial: Trial, damaged: Screen, tmp_path: Path
-) -> None:
-    """With the real network: rejected images, derived groups and all columns are the same; again, nothing is left."""
-    nodes.restore()
-    local = phenoembed_store.open(empty_store(trial, tmp_path / "local"))
-    index_screen(damaged, local, batch_images=16)
-    store = phenoembed_store.open(empty_store(trial, tmp_path / "store"))
-    found = index_screen(damaged, store, engine="ray", workers=1, batch_images=16)
-    assert (found.indexed, len(found.rejected)) == (102, 6)
-    assert_same(store, tables(local))
-
-
-def test_two_nodes_make_the_table_of_one(
-    nodes: TwoNodes,
-    trial: Trial,
-    damaged: Screen,
-    expected: dict[str, list[dict[str, object]]],
-    tmp_path: Path,
-    quick: None,
-) -> None:
-    """Both take part; indexed again, nothing is left to do."""
+def test_a_cluster_makes_the_table_of_one_machine(nodes: TwoNodes, trial: Trial, tmp_path: Path) -> None:
+    """With the real network: derived groups and all columns are the same; again, nothing is left."""
     nodes.restore()
     store = phenoembed_store.open(empty_store(trial, tmp_path / "store"))
-    seen: dict[int, str] = {}
-    found = index(damaged, store, lambda _done, _total: seen.update(workers()))
-    assert (found.indexed, len(found.rejected)) == (102, 6)
-    assert len(set(seen.values())) == 2, "one node did all of it"
-    assert_same(store, expected)
-    good = replace(damaged, table=damaged.table.filter(pa.array([i % 17 != 0 or i > 85 for i in range(108)])))
-    assert (index(good, store).unchanged, index(good, store).indexed) == (102, 0)
+    assert index_screen(trial.screen, store, engine="ray", workers=1, batch_images=16).indexed == 108
+    assert_same(store, tables(phenoembed_store.open(trial.path)))
+    assert index_screen(trial.screen, store, engine="ray").unchanged == 108
 
 
 def test_a_node_that_is_removed_loses_and_doubles_nothing(
@@ -183,7 +142,7 @@ def test_a_node_that_is_removed_loses_and_doubles_nothing(
     tmp_path: Path,
     quick: None,
 ) -> None:
-    """Its batches are given to the other one."""
+    """Both nodes work, until one is gone; its batches are given to the other one."""
     nodes.restore()
     store = phenoembed_store.open(empty_store(trial, tmp_path / "store"))
 
@@ -227,9 +186,30 @@ def test_workers_that_are_killed_lose_and_double_nothing(
     tmp_path: Path,
     quick: None,
 ) -> None:
-    """Three SIGKILLs to workers while they work: the table is that of an undisturbed run."""
+    """Two SIGKILLs to workers while they work: the table is that of an undisturbed run."""
     nodes.restore()
-    assert kill_workers(trial, damaged, expected, tmp_path, 3, seed=0) == 3
+    assert kill_workers(trial, damaged, expected, tmp_path, 2, seed=0) == 2
+
+
+@pytest.mark.soak
+def test_two_nodes_make_the_table_of_one(
+    nodes: TwoNodes,
+    trial: Trial,
+    damaged: Screen,
+    expected: dict[str, list[dict[str, object]]],
+    tmp_path: Path,
+    quick: None,
+) -> None:
+    """Both take part, undisturbed; indexed again, nothing is left to do."""
+    nodes.restore()
+    store = phenoembed_store.open(empty_store(trial, tmp_path / "store"))
+    seen: dict[int, str] = {}
+    found = index(damaged, store, lambda _done, _total: seen.update(workers()))
+    assert (found.indexed, len(found.rejected)) == (102, 6)
+    assert len(set(seen.values())) == 2, "one node did all of it"
+    assert_same(store, expected)
+    good = replace(damaged, table=damaged.table.filter(pa.array([i % 17 != 0 or i > 85 for i in range(108)])))
+    assert (index(good, store).unchanged, index(good, store).indexed) == (102, 0)
 
 
 @pytest.mark.soak
