@@ -25,7 +25,7 @@ def simulate(
         manifest = simulate_screen(
             out, compounds=compounds, replicates=replicates, fields=fields, size=size, seed=seed, progress=advance
         )
-    n_images = sum(1 for _ in manifest.open()) - 1
+    n_images = len(manifest.read_text().splitlines()) - 1
     if as_json:
         print_json({"plates": str(out), "manifest": str(manifest), "images": n_images})
     else:
