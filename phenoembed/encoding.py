@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from phenoembed.pixels import Pixels, check_shape, intensity_statistics, read_pixels, resize
-from phenoembed.planes import Source, content_hash, size_and_time
+from phenoembed.pixels import Pixels, check_shape, intensity_statistics, read_bytes, read_pixels, resize
+from phenoembed.planes import Source, content_hash, hash_bytes, plane_of, size_and_time
 from phenoembed.quality import image_quality
 from phenoembed_store.errors import ImageError, StoreError
 
@@ -129,6 +129,10 @@ def read_image(source: Source, quality: bool = True) -> tuple[Pixels, FileFacts]
         n_bytes, mtime_ns = size_and_time(source)
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error
-    pixels = read_pixels(source[0], source[1:])
+    if len(source) == 1 and plane_of(source[0]) is None:
+        content = read_bytes(source[0])  # once, for its pixels and its hash
+        pixels, hashed = read_pixels(content), hash_bytes(content)
+    else:
+        pixels, hashed = read_pixels(source[0], source[1:]), content_hash(source)
     statistics = intensity_statistics(pixels) | (image_quality(pixels) if quality else {})
-    return pixels, FileFacts(content_hash(source), n_bytes, mtime_ns, statistics)
+    return pixels, FileFacts(hashed, n_bytes, mtime_ns, statistics)

@@ -41,7 +41,7 @@ def _read_plane(source: Path | bytes) -> Pixels:
     if plane is not None:
         pixels = read_array_plane(plane) if plane.page is None else _decode_page(plane)
     else:
-        data = source if isinstance(source, bytes) else _read_bytes(source)
+        data = source if isinstance(source, bytes) else read_bytes(source)
         if not data:
             raise ImageError("the file is empty (0 bytes)")
         pixels = _decode_tiff(data) if data[:4] in _TIFF_MAGIC else _decode_other(data)
@@ -53,7 +53,8 @@ def _read_plane(source: Path | bytes) -> Pixels:
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """A file's content. Raises ImageError with the reason."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -200,6 +201,7 @@ def intensity_statistics(pixels: Pixels) -> dict[str, float]:
     centred = values - mean
     sd = float(np.sqrt(share @ centred**2))
     standard = centred / sd if sd else centred
+    square = standard * standard  # numpy's ** takes fifty times as long above 2
     percentiles = values[np.searchsorted(np.cumsum(share), np.array([0.01, 0.25, 0.75, 0.99]) - 1e-12)]
-    figures = (mean, sd, share @ standard**3, share @ standard**4, *percentiles)
+    figures = (mean, sd, share @ (square * standard), share @ (square * square), *percentiles)
     return dict(zip(INTENSITY_STATISTICS, map(float, figures), strict=True))

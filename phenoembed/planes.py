@@ -80,6 +80,11 @@ def content_hash(source: Source) -> str:
     return digest.hexdigest()
 
 
+def hash_bytes(content: bytes) -> str:
+    """``content_hash`` of an image that is one file, of which this is the content."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 def read_array_plane(plane: Plane) -> np.ndarray[Any, Any]:
     """(height, width) of a Zarr array. Raises ImageError, MissingExtra."""
     array = _array(str(plane.file))
