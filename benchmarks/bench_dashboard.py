@@ -105,9 +105,7 @@ def _files(folder: Path, draw: np.random.Generator) -> list[Path]:
 def _thumbnails(store: phenoembed_store.Store) -> None:
     """A thumbnail for every image; the 64 files are rendered once each, which is not what is measured here."""
     pictures = pictures_of(store.known_images("synthetic"))
-    drawn = {
-        path: render(Path(path), contrast, 128) for path, contrast in {p.path: p.contrast for p in pictures}.items()
-    }
+    drawn = {path: render(picture, 128) for path, picture in {p.path: p for p in pictures}.items()}
     thumbnails = Thumbnails(store.path)
     for start in range(0, len(pictures), 16_384):
         thumbnails.keep({p.key: drawn[p.path] for p in pictures[start : start + 16_384]})

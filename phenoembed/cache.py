@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from phenoembed.pixels import Pixels, check_shape, common_shape, read_pixels, resize, target_shape
+from phenoembed.pixels import Pixels, check_shape, common_shape, resize, target_shape
 from phenoembed.planes import Source, size_and_time
+from phenoembed.preparation import Preparer
 from phenoembed.screen import STACK_COLUMN, Screen
 from phenoembed_store.errors import ImageError, TrainingError
 
@@ -63,18 +64,21 @@ def open_cache(
     sources: Sequence[Source],
     size: int | None,
     *,
+    preparer: Preparer | None = None,
     progress: Callable[[int, int], None] | None = None,
     threads: int | None = None,
 ) -> PixelCache:
     """Open the cache of these images at this size, reading what is not in it yet. An interrupted reading goes on.
 
     ``sources``: the files of each image, absolute. ``size``: pixels of the shorter side, None for native size.
+    ``preparer``: how pixels are prepared, as they are when not given.
     Raises TrainingError when no image can be read.
     """
+    preparer = preparer or Preparer()
     shape = common_shape([source[0] for source in sources])
     if shape is None:
         raise TrainingError(f"none of the {len(sources):,} images can be read; the first is {sources[0][0]}")
-    place = folder / _fingerprint(sources, size)
+    place = folder / _fingerprint(sources, size, preparer)
     place.mkdir(parents=True, exist_ok=True)
     state_file = place / "state.json"
     height, width = target_shape(shape, size)
@@ -83,9 +87,9 @@ def open_cache(
         pixels: Pixels = open_memmap(place / "pixels.npy", mode="r+")
     else:
         state = {"done": 0, "rejected": {}}
-        dtype = _common_dtype(sources)
+        dtype = _common_dtype(sources, preparer)
         pixels = open_memmap(place / "pixels.npy", mode="w+", dtype=dtype, shape=(len(sources), height, width))
-    _fill(pixels, sources, size, shape, state, state_file, progress, threads)
+    _fill(pixels, sources, preparer, size, shape, state, state_file, progress, threads)
     state_file.touch()
     _drop_old(folder, place)
     rejected = {int(row): reason for row, reason in state["rejected"].items()}
@@ -111,6 +115,7 @@ def _drop_old(folder: Path, used: Path) -> None:
 def _fill(
     pixels: Pixels,
     sources: Sequence[Source],
+    preparer: Preparer,
     size: int | None,
     shape: tuple[int, int],
     state: dict[str, object],
@@ -122,7 +127,7 @@ def _fill(
 
     def read(row: int) -> str | None:
         try:
-            found = read_pixels(sources[row][0], sources[row][1:])
+            found = preparer.read(sources[row], row)
             check_shape(found, shape)
             if found.dtype != pixels.dtype:
                 raise ImageError(f"pixels are {found.dtype}; the images of this screen are {pixels.dtype}")
@@ -145,19 +150,19 @@ def _fill(
                 progress(done, len(sources))
 
 
-def _common_dtype(sources: Sequence[Source]) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+def _common_dtype(sources: Sequence[Source], preparer: Preparer) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
     """The type most images of a sample have."""
     found = []
-    for source in sources[:: max(1, len(sources) // 16)]:
+    for row in range(0, len(sources), max(1, len(sources) // 16)):
         try:
-            found.append(read_pixels(source[0]).dtype)
+            found.append(preparer.read(sources[row][:1], row).dtype)
         except ImageError:
             continue
     return max(sorted(set(found), key=str), key=found.count) if found else np.dtype(np.uint16)
 
 
-def _fingerprint(sources: Sequence[Source], size: int | None) -> str:
-    digest = hashlib.sha256(str(size).encode())
+def _fingerprint(sources: Sequence[Source], size: int | None, preparer: Preparer) -> str:
+    digest = hashlib.sha256(str(size).encode() + preparer.digest())
     for source in sources:
         for path in source:
             try:

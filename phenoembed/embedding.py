@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from phenoembed.encoding import Batch, Embedded, ReadImage, Work, Worker
+from phenoembed.plate_light import lone_preparer
 from phenoembed.spawning import without_main
 from phenoembed_store.errors import ImageError, NotInStore, PhenoembedError, StoreError
 
@@ -103,7 +104,9 @@ def embed_files(paths: Sequence[Path], store: "Store", encoder: str) -> np.ndarr
     """(files, dim) float32 embeddings of image files. Raises ImageError naming the first that cannot be used."""
     chosen = with_weights(store, encoder)
     sources = tuple((Path(path),) for path in paths)
-    (answer,) = embed_batches(Work(store.path, (chosen,), quality=False), [(tuple(range(len(sources))), sources)])
+    config = next(info.config for info in store.encoders() if info.id == chosen)
+    work = Work(store.path, (chosen,), quality=False, preparer=lone_preparer(config, store.path))
+    (answer,) = embed_batches(work, [(tuple(range(len(sources))), sources)])
     for path, reason in zip(paths, answer.reasons, strict=True):
         if reason:
             raise ImageError(f"{path}: {reason}")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from phenoembed.folds import Fold
 from phenoembed.methods import GroupClassifier, build_method
 from phenoembed.model import EMBEDDING_DIM, Encoder, pick_device
+from phenoembed.preparation import preparation_of
 from phenoembed_store.errors import StoreError
 
 
@@ -46,6 +47,8 @@ def save_encoder(
     # how pixels reach the network is part of it: the same untrained weights at another size are another encoder
     pixels = [config["pixel_mean"], config["pixel_sd"], config["size"] or 0]
     weights["pixels"] = torch.tensor(pixels, dtype=torch.float64)
+    if prepared := preparation_of(config).digest():
+        weights["preparation"] = torch.frombuffer(bytearray(prepared.encode()), dtype=torch.uint8)
     if head is not None and config["method"] != "product":
         # where each group is one image, two methods end with the same weights, but are not the same encoder
         weights["method"] = torch.frombuffer(bytearray(config["method"].encode()), dtype=torch.uint8)

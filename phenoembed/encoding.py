@@ -3,14 +3,15 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from phenoembed.pixels import Pixels, check_shape, intensity_statistics, read_bytes, read_pixels, resize
+from phenoembed.pixels import Pixels, Raw, check_shape, intensity_statistics, read_bytes, read_pixels, resize
 from phenoembed.planes import Source, content_hash, hash_bytes, plane_of, size_and_time
+from phenoembed.preparation import Preparer
 from phenoembed.quality import image_quality
 from phenoembed_store.errors import ImageError, StoreError
 
@@ -48,6 +49,7 @@ class Work:
     """What is to be done with every batch: the encoders, and how.
 
     ``expected_shape``: of the screen's images; another one is a reason. ``quality``: judge the pixels' quality too.
+    ``preparer``: what prepares the pixels; it knows the images by their numbers.
     ``workers``: threads that read, or on a cluster processes that read and embed; None: as fits the machine.
     """
 
@@ -57,6 +59,7 @@ class Work:
     quality: bool = True
     workers: int | None = None
     precision: str = "32"
+    preparer: Preparer = field(default_factory=Preparer)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -103,10 +106,10 @@ def read_batch(batch: Batch, work: Work, size: int | None, pool: ThreadPoolExecu
 
     def read(number: int, source: Source) -> ReadImage:
         try:
-            pixels, facts = read_image(source, work.quality)
+            raw, facts = read_image(source, work.quality, work.preparer.preparation.z)
             if work.expected_shape is not None:
-                check_shape(pixels, work.expected_shape)
-            return ReadImage(number, facts, None, resize(pixels, size))
+                check_shape(raw, work.expected_shape)
+            return ReadImage(number, facts, None, resize(work.preparer.prepare(raw, number), size))
         except ImageError as error:
             return ReadImage(number, None, str(error), None)
 
@@ -123,16 +126,16 @@ def answer_of(read: Sequence[ReadImage], embeddings: dict[str, np.ndarray]) -> E
     )
 
 
-def read_image(source: Source, quality: bool = True) -> tuple[Pixels, FileFacts]:
-    """Pixels of one image, planes max-projected, and the facts of its files and pixels. Raises ImageError."""
+def read_image(source: Source, quality: bool = True, z: str = "max") -> tuple[Raw, FileFacts]:
+    """Raw pixels of one image, of a stack what ``z`` says, and the facts of its files and pixels. Raises ImageError."""
     try:
         n_bytes, mtime_ns = size_and_time(source)
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error
     if len(source) == 1 and plane_of(source[0]) is None:
         content = read_bytes(source[0])  # once, for its pixels and its hash
-        pixels, hashed = read_pixels(content), hash_bytes(content)
+        pixels, hashed = read_pixels(content, z=z), hash_bytes(content)
     else:
-        pixels, hashed = read_pixels(source[0], source[1:]), content_hash(source)
+        pixels, hashed = read_pixels(source[0], source[1:], z), content_hash(source)
     statistics = intensity_statistics(pixels) | (image_quality(pixels) if quality else {})
     return pixels, FileFacts(hashed, n_bytes, mtime_ns, statistics)

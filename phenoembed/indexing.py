@@ -1,9 +1,9 @@
 """Indexing: every image of a screen becomes a row with its embedding. Only what is new or changed is encoded."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,10 @@ from phenoembed.embedding import embed_files as embed_files
 from phenoembed.encoding import Batch, Embedded, FileFacts, Work
 from phenoembed.pixels import common_shape
 from phenoembed.planes import Source, content_hash, size_and_time
-from phenoembed.screen import STACK_COLUMN, Screen
+from phenoembed.plate_light import flat_field_name, preparer_for
+from phenoembed.preparation import Preparer, agreed
+from phenoembed.screen import Screen, choose_plane
+from phenoembed.stacks import with_stacks
 from phenoembed_store import Store
 from phenoembed_store.errors import ImageError, NotInStore, StoreError
 from phenoembed_store.schema import IMAGE_KEY, REJECTED_SCHEMA, SCREEN_SCHEMA
@@ -110,6 +113,7 @@ def index_screen(
     commit_rows: int = COMMIT_ROWS,
     progress: Callable[[int, int], None] | None = None,
     transform: str | None = None,
+    preparing: Mapping[str, str | None] | None = None,
 ) -> Indexed:
     """Encode the images of ``screen`` that the store does not hold as they are, and commit them as they come.
 
@@ -118,12 +122,18 @@ def index_screen(
     ``baseline``: embed with the untrained encoder too, which probes compare with; the pixels are read once for both.
     ``quality``: judge focus, saturation and confluence of each image. ``engine``: "local" embeds in a process of this
     machine, "ray" on a cluster's workers (see ``ray_engine``). ``workers``, ``precision``: see ``encoding.Work``.
+    ``preparing``: how pixels are to be prepared (fields of ``Preparation``), as a check: it is what the encoder was
+    trained with that is done, and PhenoembedError is raised where that is something else.
     Interrupted at any moment, the same call goes on where it stopped: what was committed is not encoded again.
     """
     chosen = with_weights(store, encoder)
     encoders = [chosen, *_untrained(store, chosen)] if baseline else [chosen]
     store.choose_transform(transform, chosen, screen.table)
+    preparation = agreed(_configs(store)[chosen], _asked(preparing or {}))
+    if preparation.plane is not None:
+        screen = choose_plane(screen, preparation.plane)
     sources = sources_of(screen)
+    screen = replace(screen, table=with_stacks(screen, preparation.z))
     plan = _plan(screen, sources, store, encoders)
     if len(plan.update):
         rows = _metadata(screen).take(pa.array(plan.update))
@@ -132,7 +142,8 @@ def index_screen(
     if screen.rejected.num_rows:
         store.write_images(None, _reject_table(_unplaced(screen), chosen))
     shape = common_shape([source[0] for source in sources]) if len(plan.encode) else None
-    work = Work(store.path, tuple(encoders), shape, quality, workers, precision)
+    preparer = preparer_for(screen.table, sources, preparation, store.path) if len(plan.encode) else Preparer()
+    work = Work(store.path, tuple(encoders), shape, quality, workers, precision, preparer)
     answers = _engine(engine)(work, _batches(plan.encode, sources, batch_images)) if len(plan.encode) else None
     n_indexed, rejected, rate = _commit_answers(screen, store, work, plan, answers, commit_rows, progress)
     with suppress(NotInStore):  # every image was rejected: nothing is there to derive from
@@ -145,9 +156,19 @@ def index_screen(
 
 def _untrained(store: Store, encoder: str) -> list[str]:
     """The untrained encoder that this one started from, if it is kept."""
-    config = {info.id: info.config for info in store.encoders()}
-    untrained = config.get(encoder, {}).get("untrained_encoder")
-    return [untrained] if untrained in config else []
+    configs = _configs(store)
+    untrained = configs.get(encoder, {}).get("untrained_encoder")
+    return [untrained] if untrained in configs else []
+
+
+def _asked(preparing: Mapping[str, str | None]) -> dict[str, str | None]:
+    """What is asked of the pixels, a flat field's file by what is in it."""
+    flat_field = preparing.get("flat_field")
+    return {**preparing, "flat_field": None if flat_field is None else flat_field_name(flat_field)}
+
+
+def _configs(store: Store) -> dict[str, Any]:
+    return {info.id: info.config for info in store.encoders()}
 
 
 def _engine(name: str) -> Callable[[Work, Iterator[Batch]], Generator[Embedded]]:
@@ -275,8 +296,7 @@ def _metadata(screen: Screen) -> pa.Table:
     """The screen's columns as the store keeps them: paths absolute, so that they can be opened from anywhere."""
     table = screen.table
     paths = pa.array([str((screen.root / path).resolve()) for path in table.column("path").to_pylist()])
-    table = table.set_column(table.column_names.index("path"), "path", paths)
-    return table.drop_columns([STACK_COLUMN]) if STACK_COLUMN in table.column_names else table
+    return table.set_column(table.column_names.index("path"), "path", paths)
 
 
 def _plan(screen: Screen, sources: Sequence[Source], store: Store, encoders: Sequence[str]) -> _Plan:

@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,31 @@ from phenoembed_store.errors import ImageError
 from phenoembed_store.schema import INTENSITY_STATISTICS
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Raw = Pixels | NDArray[np.float32]
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs about a bad file comes back as our reason
 
 
-def read_pixels(source: Path | bytes, z_sources: Sequence[Path] = ()) -> Pixels:
-    """One image as (height, width) uint8 or uint16; several planes are max-projected.
+def read_pixels(source: Path | bytes, z_sources: Sequence[Path] = (), z: str = "max") -> Raw:
+    """One image as (height, width) uint8, uint16 or float32; several planes are brought together as ``z`` says.
 
-    Raises ImageError with the reason: no file, empty, not an image, truncated, not one channel of 8 or 16 bits, blank.
+    ``z``: "max", "mean" (integers are rounded), or the number of a page, from 1, of a file that has several. Raises
+    ImageError with the reason: no file, empty, not an image, truncated, not one channel of 8 or 16 bits or of floats,
+    not finite, blank.
     """
-    pixels = _read_plane(source)
-    for plane in z_sources:
-        other = _read_plane(plane)
-        if other.shape != pixels.shape or other.dtype != pixels.dtype:
-            raise ImageError(f"planes of one z-stack differ: {_describe(pixels)} and {_describe(other)}")
-        pixels = np.maximum(pixels, other)
+    planes = [_read_plane(one, z) for one in (source, *z_sources)]
+    for other in planes[1:]:
+        if other.shape != planes[0].shape or other.dtype != planes[0].dtype:
+            raise ImageError(f"planes of one z-stack differ: {describe(planes[0])} and {describe(other)}")
+    pixels = planes[0] if len(planes) == 1 else _project(planes, z)
+    if pixels.dtype == np.float32 and (bad := int(np.sum(~np.isfinite(pixels)))):
+        raise ImageError(f"{bad:,} of {pixels.size:,} pixels are NaN or infinite")
     if pixels.min() == pixels.max():
         raise ImageError(f"blank: every pixel is {pixels.flat[0]}")
     return pixels
 
 
-def _read_plane(source: Path | bytes) -> Pixels:
+def _read_plane(source: Path | bytes, z: str) -> Raw:
     plane = None if isinstance(source, bytes) else plane_of(source)
     if plane is not None:
         pixels = read_array_plane(plane) if plane.page is None else _decode_page(plane)
@@ -44,10 +49,28 @@ def _read_plane(source: Path | bytes) -> Pixels:
         data = source if isinstance(source, bytes) else read_bytes(source)
         if not data:
             raise ImageError("the file is empty (0 bytes)")
-        pixels = _decode_tiff(data) if data[:4] in _TIFF_MAGIC else _decode_other(data)
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"pixels are {pixels.dtype}; 8- or 16-bit unsigned integers are expected")
+        pixels = _decode_tiff(data, z) if data[:4] in _TIFF_MAGIC else _decode_other(data)
+    if pixels.dtype in (np.float16, np.float64):
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused
+            pixels = pixels.astype(np.float32)
+    if pixels.dtype not in (np.uint8, np.uint16, np.float32):
+        raise ImageError(f"pixels are {pixels.dtype}; 8- or 16-bit unsigned integers, or floats, are expected")
     return pixels
+
+
+def _project(planes: Sequence[Raw] | NDArray[Any], z: str) -> Raw:
+    """(planes, height, width) -> (height, width)."""
+    if z == "max":
+        return reduce(np.maximum, planes)
+    if z == "mean":
+        mean = reduce(np.add, (plane.astype(np.float64) for plane in planes)) / len(planes)
+        kind: np.dtype[Any] = planes[0].dtype
+        projected: Raw = (mean if kind.kind == "f" else mean.round()).astype(kind)
+        return projected
+    if not 1 <= int(z) <= len(planes):
+        raise ImageError(f"no plane {z}: there are {len(planes)}, counted from 1")
+    one: Raw = planes[int(z) - 1]
+    return one
 
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -61,7 +84,7 @@ def read_bytes(path: Path) -> bytes:
         raise ImageError(f"cannot be read: {error.strerror}") from error
 
 
-def _decode_tiff(data: bytes) -> Pixels:
+def _decode_tiff(data: bytes, z: str) -> Raw:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages[0]
@@ -74,19 +97,19 @@ def _decode_tiff(data: bytes) -> Pixels:
     except Exception as error:  # tifffile raises whatever a mangled file provokes
         raise ImageError(f"a damaged TIFF file: {_first_line(error)}") from error
     if pixels.ndim == 3:
-        pixels = pixels.max(axis=0)  # pages are planes of a z-stack
+        pixels = _project(pixels, z)  # pages are planes of a z-stack
     if pixels.ndim != 2:
         raise ImageError(f"a TIFF of shape {pixels.shape}; (height, width) or (planes, height, width) is expected")
     return pixels
 
 
-def _decode_page(plane: Plane) -> Pixels:
+def _decode_page(plane: Plane) -> Raw:
     """One page of a TIFF file, of which nothing else is read."""
     try:
         with tifffile.TiffFile(plane.file) as file:
             page = file.pages[plane.page or 0]
             _check_page(page, file.filehandle.size)
-            pixels: Pixels = page.asarray()
+            pixels: Raw = page.asarray()
     except ImageError:
         raise
     except IndexError as error:
@@ -112,11 +135,11 @@ def _check_page(page: Any, n_bytes: int) -> None:
         raise ImageError(f"truncated: {max(ends, default=0):,} bytes of pixels are announced, the file has {n_bytes:,}")
 
 
-def _decode_other(data: bytes) -> Pixels:
+def _decode_other(data: bytes) -> Raw:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            if image.mode not in ("L", "I;16", "I;16B", "I"):
+            if image.mode not in ("L", "I;16", "I;16B", "I", "F"):
                 raise ImageError(f"mode {image.mode} (colour?); one channel of 8 or 16 bits is expected")
             pixels = np.asarray(image)
     except ImageError:
@@ -134,7 +157,8 @@ def _first_line(error: Exception) -> str:
     return first.replace("<_io.BytesIO object at ", "<").split("<", maxsplit=1)[0].strip() or type(error).__name__
 
 
-def _describe(pixels: Pixels) -> str:
+def describe(pixels: Raw) -> str:
+    """Shape and type, as a person says them."""
     return f"{pixels.shape[0]}x{pixels.shape[1]} {pixels.dtype}"
 
 
@@ -159,6 +183,15 @@ def peek_shape(path: Path) -> tuple[int, int] | None:
         return None
 
 
+def count_pages(path: Path) -> int:
+    """How many pages an image's file has; 1 for a plane of a file, and where it cannot be told."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            return len(file.pages)
+    except Exception:  # whatever is wrong with it is said when it is read
+        return 1
+
+
 def common_shape(paths: Sequence[Path], sample: int = 64) -> tuple[int, int] | None:
     """The shape most images have, from headers of a sample spread evenly over ``paths``; None when none can be read."""
     step = max(1, len(paths) // sample)
@@ -166,7 +199,7 @@ def common_shape(paths: Sequence[Path], sample: int = 64) -> tuple[int, int] | N
     return max(sorted(set(shapes)), key=shapes.count) if shapes else None
 
 
-def check_shape(pixels: Pixels, expected: tuple[int, int]) -> None:
+def check_shape(pixels: Raw, expected: tuple[int, int]) -> None:
     """Raise ImageError when an image is not of its screen's shape."""
     if pixels.shape != expected:
         raise ImageError(
@@ -192,11 +225,15 @@ def resize(pixels: Pixels, size: int | None) -> Pixels:
     return resized
 
 
-def intensity_statistics(pixels: Pixels) -> dict[str, float]:
+def intensity_statistics(pixels: Raw) -> dict[str, float]:
     """Eight statistics of the raw pixels, named as in ``INTENSITY_STATISTICS``: exact, from the histogram."""
-    counts = np.bincount(pixels.ravel())
-    values = np.flatnonzero(counts)
-    share = counts[values] / pixels.size
+    if pixels.dtype == np.float32:
+        values, counts = np.unique(pixels.astype(np.float64), return_counts=True)
+    else:
+        every = np.bincount(pixels.ravel())
+        values = np.flatnonzero(every).astype(np.float64)
+        counts = every[every > 0]
+    share = counts / pixels.size
     mean = float(share @ values)
     centred = values - mean
     sd = float(np.sqrt(share @ centred**2))

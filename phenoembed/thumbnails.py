@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -20,9 +20,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from phenoembed.pixels import Pixels, read_pixels
+from phenoembed.pixels import Raw, read_pixels
+from phenoembed.planes import Source
+from phenoembed.stacks import planes_of
 from phenoembed_store import Store
 from phenoembed_store.errors import ImageError
+from phenoembed_store.schema import Z_STACK
 
 SIDE = 128  # pixels: on a screen of twice the density, a strip shows them at 64
 LARGEST_SHRINK = 4  # a whole field of 2,000 pixels would show cells of two; its centre shows what they look like
@@ -35,17 +38,24 @@ Contrast = tuple[float, float]  # the pixel values shown black and white
 
 
 class Picture(NamedTuple):
-    """An image to be shown. ``content``: the hash of its file."""
+    """An image to be shown. ``content``: the hash of its files; ``z``: how the planes of a stack are projected."""
 
-    path: str
+    source: Source
     content: str
     contrast: Contrast
+    z: str = "max"
+
+    @property
+    def path(self) -> str:
+        """Of its first plane."""
+        return str(self.source[0])
 
     @property
     def key(self) -> bytes:
         """Names the thumbnail: another content or contrast is another one."""
         low, high = self.contrast
         text = f"{self.content or self.path}|{low:g}|{high:g}|{SIDE}|{LARGEST_SHRINK}|{QUALITY}"
+        text += f"|{self.z}|{len(self.source)}" if len(self.source) > 1 else ""
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
@@ -154,12 +164,15 @@ def make_thumbnails(store: Store, progress: Callable[[int, int], None] | None = 
 def pictures_of(images: pa.Table) -> list[Picture]:
     """What is to be shown of each image (COLUMNS), in their plate's contrast; images without a file are left out."""
     contrasts = plate_contrasts(images)
-    columns = (images.column(name).to_pylist() for name in ("path", "content_hash", "screen", "plate", "channel"))
-    return [
-        Picture(path, content or "", contrasts[tuple(place)])
-        for path, content, *place in zip(*columns, strict=True)
-        if path
-    ]
+    names = ("path", "content_hash", "screen", "plate", "channel", Z_STACK)
+    rows = images.select([name for name in names if name in images.column_names]).to_pylist()
+    return [picture_of(row, contrasts[row["screen"], row["plate"], row["channel"]]) for row in rows if row["path"]]
+
+
+def picture_of(image: Mapping[str, Any], contrast: Contrast) -> Picture:
+    """How a stored image is shown; a z-stack as its network saw it projected."""
+    source, z = planes_of(image)
+    return Picture(source, image.get("content_hash") or "", contrast, z)
 
 
 def plate_contrasts(images: pa.Table) -> dict[tuple[str, ...], Contrast]:
@@ -181,12 +194,13 @@ def plate_contrasts(images: pa.Table) -> dict[tuple[str, ...], Contrast]:
     }
 
 
-def render(path: Path, contrast: Contrast, side: int, *, whole: bool = True) -> bytes:
+def render(picture: Picture, side: int, *, whole: bool = True) -> bytes:
     """One image as a WebP of at most ``side`` pixels: the whole field, or its centre. Raises ImageError."""
-    return _encode(_shrink(read_pixels(path), side, whole), contrast)
+    pixels = read_pixels(picture.source[0], picture.source[1:], picture.z)
+    return _encode(_shrink(pixels, side, whole), picture.contrast)
 
 
-def encode_pixels(pixels: Pixels, side: int) -> bytes:
+def encode_pixels(pixels: Raw, side: int) -> bytes:
     """Pixels that are of no plate, as a WebP in their own contrast."""
     return _encode(_shrink(pixels, side, True), (0.0, 0.0))
 
@@ -212,14 +226,14 @@ def _make_all(pictures: Iterable[Picture]) -> list[bytes | str]:
 
 def _make(picture: Picture) -> bytes | str:
     try:
-        return render(Path(picture.path), picture.contrast, SIDE, whole=False)
+        return render(picture, SIDE, whole=False)
     except ImageError as error:
         return str(error)
     except (OSError, ValueError, MemoryError) as error:  # a path that cannot be one, a picture of absurd size
         return str(error) or type(error).__name__
 
 
-def _shrink(pixels: Pixels, side: int, whole: bool) -> Image.Image:
+def _shrink(pixels: Raw, side: int, whole: bool) -> Image.Image:
     """The field, or its central square where that is larger than can be shown, as a picture of floats."""
     height, width = pixels.shape
     if not whole:

@@ -29,8 +29,10 @@ from phenoembed.loop import run_loop
 from phenoembed.methods import GroupClassifier, build_method
 from phenoembed.metrics import calibrated_metrics
 from phenoembed.model import EMBEDDING_DIM, Encoder, pick_device, to_network
+from phenoembed.plate_light import preparer_for
+from phenoembed.preparation import Preparation
 from phenoembed.progress import Progress, Stage, silent
-from phenoembed.screen import Screen
+from phenoembed.screen import Screen, choose_plane
 from phenoembed_store.errors import TrainingError
 from phenoembed_store.schema import SCREEN_SCHEMA
 
@@ -52,9 +54,11 @@ class Settings:
     nodes: int = 1
     calibrate: bool = True  # keep a part of the training groups back for the temperature; the paper does not
     augmentation: Augmentation = field(default_factory=Augmentation)
+    preparation: Preparation = field(default_factory=Preparation)
 
     def check(self) -> None:
-        """Raise TrainingError on a value that cannot be meant."""
+        """Raise TrainingError (of its preparation PhenoembedError) on a value that cannot be meant."""
+        self.preparation.check()
         for name, least in (("epochs", 1), ("fold", 0), ("devices", 1), ("nodes", 1)):
             if getattr(self, name) < least:
                 raise TrainingError(f"{name} is {getattr(self, name)}; {least} or more is needed")
@@ -125,7 +129,7 @@ def train(
     """
     settings.check()
     with joined(settings.devices, settings.nodes):
-        return _train(screen, store, settings, resume, stage)
+        return _train(_with_plane(screen, settings), store, settings, resume, stage)
 
 
 def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None, stage: Stage) -> Trained:
@@ -160,6 +164,11 @@ def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None,
     paths = screen.table.column("path").to_pylist()
     rejected = {paths[row]: reason for row, reason in prepared.cache.rejected.items()}
     return Trained(identifier, settings, prepared.fold, images_per_second, test, known, rejected)
+
+
+def _with_plane(screen: Screen, settings: Settings) -> Screen:
+    plane = settings.preparation.plane
+    return screen if plane is None else choose_plane(screen, plane)
 
 
 def _open_run(run: Path, resume: bool | None) -> Path:
@@ -200,7 +209,7 @@ def train_folds(
     if folds != "all":
         return [train(screen, store, replace(settings, fold=int(folds)), resume=resume, stage=stage)]
     settings.check()
-    n_folds = count_folds(group_images(screen.table).table, settings.split)
+    n_folds = count_folds(group_images(_with_plane(screen, settings).table).table, settings.split)
     trained = []
     for number in range(n_folds):
         one = replace(settings, fold=number)
@@ -216,7 +225,7 @@ def train_folds(
 def find_trained(store: Path, screen: Screen, settings: Settings) -> str | None:
     """The encoder last trained on this screen with these settings, if there is one."""
     configs = [json.loads(path.read_text()) for path in (store / "encoders").glob("[!.]*/config.json")]
-    alike = (_family(screen, settings), settings.split, settings.fold, False)
+    alike = (_family(_with_plane(screen, settings), settings), settings.split, settings.fold, False)
     found = [
         (config["trained_at"], config["id"])
         for config in configs
@@ -230,7 +239,9 @@ def _prepare(screen: Screen, store: Path, settings: Settings, progress: Progress
     fold = make_fold(groups.table, settings.split, settings.fold, seed=settings.seed)
     if settings.calibrate:
         fold = keep_back(fold, groups.table, seed=settings.seed)
-    cache = open_cache(store / "cache", sources_of(screen), settings.size, progress=progress)
+    sources = sources_of(screen)
+    preparer = preparer_for(screen.table, sources, settings.preparation, store)
+    cache = open_cache(store / "cache", sources, settings.size, preparer=preparer, progress=progress)
     usable = np.ones(screen.table.num_rows, dtype=bool)
     usable[list(cache.rejected)] = False
     groups = group_images(screen.table, usable)
@@ -311,12 +322,18 @@ def _config(screen: Screen, settings: Settings, prepared: _Prepared, *, untraine
 
 def _family(screen: Screen, settings: Settings) -> str:
     """The same for the folds of one split trained alike on one screen."""
-    alike = {name: value for name, value in asdict(settings).items() if name not in ("fold", "split")}
+    alike = {name: value for name, value in _said(settings).items() if name not in ("fold", "split")}
     return _digest([alike, _content(screen)])
 
 
 def _run_name(screen: Screen, settings: Settings) -> str:
-    return _digest([asdict(settings), _content(screen)])
+    return _digest([_said(settings), _content(screen)])
+
+
+def _said(settings: Settings) -> dict[str, Any]:
+    """The settings by name; the default preparation is left out, as before there was a choice."""
+    said = asdict(settings)
+    return said if settings.preparation.digest() else {k: v for k, v in said.items() if k != "preparation"}
 
 
 def _content(screen: Screen) -> list[Any]:

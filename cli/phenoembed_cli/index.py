@@ -1,12 +1,16 @@
 """`phenoembed index`: plates into the store."""
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store, Transform
 from phenoembed_cli.output import note, print_json, progress_bar
 from phenoembed_cli.plates import Plates, read_plates, reads_plates
+
+if TYPE_CHECKING:
+    from phenoembed.indexing import Indexed
 
 SHOWN = 20  # rejected images listed on the terminal; the store has them all
 
@@ -22,7 +26,9 @@ def index(
     thumbnails: Annotated[bool, typer.Option(help="Make the dashboard's thumbnails now, not at first sight.")] = True,
     quality: Annotated[
         bool,
-        typer.Option(help="Judge each image's focus, saturation and confluence; outliers are flagged, never dropped."),
+        typer.Option(
+            help="Judge each image: focus, saturation, emptiness, confluence; outliers are flagged, never dropped."
+        ),
     ] = True,
     engine: Annotated[
         str,
@@ -36,22 +42,13 @@ def index(
     precision: Annotated[str, typer.Option("--precision", help="Of the network's arithmetic: 32 or bf16.")] = "32",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be indexed; open no image.")] = False,
     reading: Any = None,
+    preparing: Any = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
     """Embed every image that is new or changed, and make the store searchable."""
     if dry_run:
-        from phenoembed.readers import preview
-
-        document = preview(plates, **reading)
-        faults: list[str] = document["faults"]  # type: ignore[assignment]
-        if as_json:
-            print_json(document)
-        else:
-            note(", ".join(f"{name}: {value}" for name, value in document.items() if name != "faults"))
-            for fault in faults:
-                note(f"fault: {fault}")
-        raise typer.Exit(1 if faults or document["rejected"] else 0)
+        raise typer.Exit(_preview(plates, reading, as_json))
     from phenoembed.indexing import index_screen
 
     from phenoembed_store import open as open_store
@@ -71,22 +68,43 @@ def index(
             batch_images=batch_size,
             progress=advance,
             transform=transform,
+            preparing=preparing,
         )
     if thumbnails:
         from phenoembed.thumbnails import make_thumbnails
 
         with progress_bar("thumbnails") as advance:
             make_thumbnails(opened, progress=advance)
+    _tell(indexed, as_json)
+    raise typer.Exit(1 if indexed.rejected else 0)
+
+
+def _preview(plates: Path, reading: dict[str, Any], as_json: bool) -> int:
+    """Say what would be indexed; the exit code."""
+    from phenoembed.readers import preview
+
+    document = preview(plates, **reading)
+    faults: list[str] = document["faults"]  # type: ignore[assignment]
+    if as_json:
+        print_json(document)
+    else:
+        note(", ".join(f"{name}: {value}" for name, value in document.items() if name != "faults"))
+        for fault in faults:
+            note(f"fault: {fault}")
+    return 1 if faults or document["rejected"] else 0
+
+
+def _tell(indexed: "Indexed", as_json: bool) -> None:
+    """Say what was indexed, and what was rejected."""
     for path, reason in indexed.rejected[:SHOWN]:
         note(f"rejected: {path}: {reason}")
     if len(indexed.rejected) > SHOWN:
         note(f"and {len(indexed.rejected) - SHOWN:,} more: phenoembed query 'SELECT path, reason FROM rejected'")
     if as_json:
         print_json(indexed.document())
-    else:
-        rate = f" at {indexed.images_per_second:,.0f} images a second" if indexed.images_per_second else ""
-        note(
-            f"{indexed.indexed:,} images indexed{rate}, {indexed.unchanged:,} unchanged, "
-            f"{indexed.updated:,} with new metadata, {len(indexed.rejected):,} rejected (encoder {indexed.encoder})"
-        )
-    raise typer.Exit(1 if indexed.rejected else 0)
+        return
+    rate = f" at {indexed.images_per_second:,.0f} images a second" if indexed.images_per_second else ""
+    note(
+        f"{indexed.indexed:,} images indexed{rate}, {indexed.unchanged:,} unchanged, "
+        f"{indexed.updated:,} with new metadata, {len(indexed.rejected):,} rejected (encoder {indexed.encoder})"
+    )

@@ -1,5 +1,6 @@
 """`phenoembed train`: plates in, an encoder out."""
 
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from phenoembed_cli.config import Config
 from phenoembed_cli.options import DEFAULT_STORE, Json, Store
 from phenoembed_cli.output import first_process, note, print_json, print_table, progress_bar
-from phenoembed_cli.plates import DEFAULT_PLATES, Plates, read_plates, reads_plates
+from phenoembed_cli.plates import DEFAULT_PLATES, Plates, as_typed, choose_preparation, read_plates, reads_plates
 
 
 @reads_plates
@@ -35,11 +36,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     config: Config = None,
     reading: Any = None,
+    preparing: Any = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
     """Train an encoder on groups of images over dose and time, holding a fold out to test it."""
     screen = read_plates(plates, reading)
+    preparation = choose_preparation(preparing, store)
     from phenoembed.training import Settings, train_folds  # takes seconds: what is wrong with the plates is said first
 
     settings = Settings(
@@ -53,6 +56,7 @@ def train(
         devices=devices,
         nodes=nodes,
         calibrate=calibrate,
+        preparation=preparation,
     )
     trained = train_folds(
         screen, store, settings, fold, resume=resume, stage=lambda name: progress_bar(name, unit=_UNITS[name])
@@ -70,7 +74,7 @@ def train(
         ["encoder", "split", "fold", "test", "groups", "top-1", "top-5", "top-10"],
         [row for document in documents for row in _rows(document)],
     )
-    note(f"next: phenoembed index {plates} --store {store}")
+    note(f"next: {shlex.join(['phenoembed', 'index', str(plates), *as_typed(reading), '--store', str(store)])}")
 
 
 _UNITS = {"reading": "images", "training": "batches"}

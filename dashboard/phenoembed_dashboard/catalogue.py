@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from phenoembed.thumbnails import Contrast, Picture, plate_contrasts
+from phenoembed.thumbnails import Contrast, Picture, picture_of, plate_contrasts
 
 import phenoembed_store
 from phenoembed_store import Store
@@ -134,7 +134,7 @@ class Catalogue:
         if not has_file(record):
             return None
         contrast = self.contrasts.get((record["screen"], record["plate"], record["channel"]), (0.0, 0.0))
-        return Picture(record["path"], record.get("content_hash") or "", contrast)
+        return picture_of(record, contrast)
 
     @cached_property
     def kept(self) -> dict[Any, Any]:

@@ -31,6 +31,6 @@ def large_picture(picture: Picture | None) -> bytes | str:
     if picture is None:
         return "the store knows no file of this image"
     try:
-        return render(Path(picture.path), picture.contrast, LARGE)
+        return render(picture, LARGE)
     except (ImageError, OSError, ValueError) as error:
         return f"{picture.path}: {error}"

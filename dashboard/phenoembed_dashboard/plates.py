@@ -23,7 +23,7 @@ DISTANCE = "distance to DMSO"
 CALLED, P_RIGHT = "called:", "p_right:"  # followed by a probe's task
 HIDDEN = frozenset(
     ("path", "content_hash", "file_bytes", "file_mtime_ns", "encoder", "screen", "plate", "well", "group_id", "z",
-     "channel", "field", "configuration", "time_h", "replicate")
+     "channel", "field", "configuration", "time_h", "replicate", "z_stack")
 )  # fmt: skip
 NAMES = {
     "compound": "compound",

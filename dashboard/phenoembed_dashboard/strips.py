@@ -13,7 +13,7 @@ MAX_COLUMNS = 6
 MAX_LINES = 4
 COLUMNS = (
     "path", "content_hash", "screen", "plate", "well", "field", "time_h", "channel", "replicate", "compound",
-    "concentration_um", "role", "group_id",
+    "concentration_um", "role", "group_id", "z_stack",
 )  # fmt: skip
 
 Record = dict[str, Any]

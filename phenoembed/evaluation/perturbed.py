@@ -5,7 +5,6 @@ As in the paper, pixels are perturbed after standardisation (their sd is about 1
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +20,14 @@ from phenoembed.evaluation.paper import TABLE_4
 from phenoembed.evaluation.tally import Tally, method_rows
 from phenoembed.metrics import multiclass_metrics
 from phenoembed.model import to_network
-from phenoembed.pixels import read_pixels, resize
+from phenoembed.pixels import resize
+from phenoembed.planes import Source, size_and_time
+from phenoembed.plate_light import preparer_for
+from phenoembed.preparation import Preparer, preparation_of
 from phenoembed.progress import Progress
+from phenoembed.stacks import planes_of
 from phenoembed_store.errors import ImageError
+from phenoembed_store.schema import Z_STACK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,11 +93,14 @@ def reencoded(trials: Trials, held: HeldOut, changes: dict[Any, Change]) -> dict
     """The same groups with the embeddings of their images after each change. Raises ImageError naming a file."""
     encoder = load_encoder(trials.store.path, held.encoder)
     device = next(encoder.encoder.parameters()).device
-    paths, sizes = (held.images.column(name).to_pylist() for name in ("path", "file_bytes"))
+    sizes = held.images.column("file_bytes").to_pylist()
+    names = [name for name in ("path", Z_STACK) if name in held.images.column_names]
+    sources = [planes_of(row)[0] for row in held.images.select(names).to_pylist()]
+    preparer = preparer_for(held.images, sources, preparation_of(encoder.config), trials.store.path)
     changed = {name: held.vectors.copy() for name in changes}
     for start in range(0, len(held.rows), BATCH_IMAGES):
         rows = held.rows[start : start + BATCH_IMAGES]
-        pixels = np.stack([_pixels(Path(paths[row]), sizes[row], encoder.size) for row in rows])
+        pixels = np.stack([_pixels(sources[row], row, sizes[row], preparer, encoder.size) for row in rows])
         images = to_network(
             torch.from_numpy(pixels),
             encoder.config["pixel_mean"],
@@ -106,15 +113,15 @@ def reencoded(trials: Trials, held: HeldOut, changes: dict[Any, Change]) -> dict
     return {name: replace(held, vectors=vectors) for name, vectors in changed.items()}
 
 
-def _pixels(path: Path, file_bytes: int | None, size: int | None) -> np.ndarray:
+def _pixels(source: Source, row: int, file_bytes: int | None, preparer: Preparer, size: int | None) -> np.ndarray:
     try:
-        if file_bytes is not None and path.stat().st_size != file_bytes:
-            raise ImageError("it changed since it was indexed, or is one plane of a z-stack")
-        return resize(read_pixels(path), size)
+        if file_bytes is not None and size_and_time(source)[0] != file_bytes:
+            raise ImageError("it changed since it was indexed")
+        return resize(preparer.read(source, row), size)
     except OSError as error:
-        raise ImageError(f"{path}: {error.strerror}; blur and noise read the images again") from error
+        raise ImageError(f"{source[0]}: {error.strerror}; blur and noise read the images again") from error
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
+        raise ImageError(f"{source[0]}: {error}") from error
 
 
 def _draw(figure: "Figure", tally: Tally, variants: tuple[Any, ...], spoken: tuple[str, ...]) -> None:

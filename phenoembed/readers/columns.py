@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from phenoembed.readers.sheet import Faults, Sheet
 from phenoembed.readers.units import constant
-from phenoembed.screen import STACK_COLUMN
-from phenoembed_store.schema import IMAGES_SCHEMA, QUALITY, QUALITY_FLAG, REJECTED_SCHEMA, SCREEN_SCHEMA
+from phenoembed.screen import READING_COLUMNS
+from phenoembed_store.schema import IMAGES_SCHEMA, QUALITY, QUALITY_FLAG, REJECTED_SCHEMA, SCREEN_SCHEMA, Z_STACK
 
 OPTIONAL = ("screen", "channel", "z", "replicate", "role")
 REQUIRED = tuple(name for name in SCREEN_SCHEMA.names if name not in OPTIONAL)
@@ -41,7 +41,7 @@ SYNONYMS = {
 ANNOTATIONS = {"inchikey": "inchikey", "metadata_inchikey": "inchikey"}
 """An annotation that tables are joined on is called alike everywhere."""
 
-RESERVED = {"group_id", "set", "configuration", STACK_COLUMN, *QUALITY, QUALITY_FLAG} | (
+RESERVED = {"group_id", "set", "configuration", *READING_COLUMNS, Z_STACK, *QUALITY, QUALITY_FLAG} | (
     {*IMAGES_SCHEMA.names, *REJECTED_SCHEMA.names} - {*SCREEN_SCHEMA.names}
 )
 """Names that grouping and the store give columns of their own."""

@@ -15,7 +15,7 @@ from phenoembed_store.grouping import assign_groups
 from phenoembed_store.indexes import Index
 from phenoembed_store.parts import Part, joined, sort_order
 from phenoembed_store.quality import quality_flags
-from phenoembed_store.schema import FILE_SCHEMA, IMAGES_SCHEMA, QUALITY, QUALITY_FLAG
+from phenoembed_store.schema import FILE_SCHEMA, IMAGES_SCHEMA, JUDGED, QUALITY, QUALITY_FLAG, Z_STACK
 from phenoembed_store.subset import Subset
 from phenoembed_store.transforms import Transform
 
@@ -34,7 +34,7 @@ IMAGE_HIT = (
     "role",
     "path",
 )
-KNOWN_COLUMNS = frozenset((*IMAGES_SCHEMA.names, *QUALITY, *GROUP_COLUMNS, QUALITY_FLAG))
+KNOWN_COLUMNS = frozenset((*IMAGES_SCHEMA.names, *QUALITY, Z_STACK, *GROUP_COLUMNS, QUALITY_FLAG))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ class Images:
     @cached_property
     def _flags(self) -> pa.Array | None:
         """What is unusual of each image; None where no image's quality was judged."""
-        return quality_flags(self.rows) if set(QUALITY) <= set(self.rows.column_names) else None
+        return quality_flags(self.rows) if set(JUDGED) <= set(self.rows.column_names) else None
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of ``table``; one that says nothing of places is had without working them out."""
@@ -184,5 +184,5 @@ def _numbers(array: pa.Array, names: Sequence[str]) -> Integers:
     return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
 
 
-UNSHOWN = frozenset((*FILE_SCHEMA.names, *QUALITY, "encoder"))
+UNSHOWN = frozenset((*FILE_SCHEMA.names, *QUALITY, Z_STACK, "encoder"))
 """Columns about the file and the encoder: no part of a hit."""

@@ -2,12 +2,14 @@
 
 An image is flagged ``out of focus`` or ``unusually sharp`` where the logarithm of its focus lies 5 robust standard
 deviations from its plate's median (dust and noise make images sharp), ``saturated`` where more than 1% of its pixels
-have its highest value, and ``empty`` where cells cover less than 1% of it.
+have its highest value, and ``empty`` where cells cover less than 1% of it, or more than 95% of it lies far from any.
 """
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from phenoembed_store.schema import JUDGED
 
 Floats = npt.NDArray[np.float64]
 
@@ -15,6 +17,7 @@ FLAGS = ("out of focus", "unusually sharp", "saturated", "empty")
 FAR = 5.0  # robust standard deviations: one image in two million, were they normal
 SATURATED = 0.01
 EMPTY = 0.01
+BARE = 0.95
 MIN_IMAGES = 8  # on a plate, to know what is usual there
 _MAD_TO_SD = 1.4826
 
@@ -22,13 +25,16 @@ _MAD_TO_SD = 1.4826
 def quality_flags(rows: pa.Table) -> pa.Array:
     """For each image what is unusual of it, several joined by commas; null where nothing is, or nothing is known.
 
-    ``rows`` has ``screen, plate, channel, role`` and the columns of ``QUALITY``.
+    ``rows`` has ``screen, plate, channel, role`` and the columns of ``JUDGED``, or of ``QUALITY``.
     """
-    focus, saturation, confluence = (floats_of(rows, name) for name in ("focus", "saturation", "confluence"))
+    focus, saturation, confluence = (floats_of(rows, name) for name in JUDGED)
+    known = "emptiness" in rows.column_names
+    emptiness = floats_of(rows, "emptiness") if known else np.full(len(rows), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         sharpness = robust_z(np.log(np.maximum(focus, 1e-12)), _plates(rows))
         lived_in = np.asarray(rows.column("role").to_pylist(), object) != "empty"
-        marks = (sharpness < -FAR, sharpness > FAR, saturation > SATURATED, (confluence < EMPTY) & lived_in)
+        bare = (confluence < EMPTY) | (emptiness > BARE)
+        marks = (sharpness < -FAR, sharpness > FAR, saturation > SATURATED, bare & lived_in)
     flagged = np.full(len(rows), None, object)
     for name, these in zip(FLAGS, marks, strict=True):
         for i in np.flatnonzero(these):

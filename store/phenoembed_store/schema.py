@@ -38,8 +38,14 @@ INTENSITY_STATISTICS = (
 )
 """Statistics of an image's raw pixels, stored at indexing: the features of the simplest baseline."""
 
-QUALITY = ("focus", "saturation", "confluence")
+QUALITY = ("focus", "saturation", "emptiness", "confluence")
 """Quality of an image's pixels, stored at indexing; images indexed without them have none."""
+
+JUDGED = ("focus", "saturation", "confluence")
+"""Those without which nothing is flagged; stores of before have no emptiness."""
+
+Z_STACK = "z_stack"
+"""The files of an image that is a z-stack and how they are projected, as JSON; null where it has one plane."""
 
 QUALITY_FLAG = "quality_flag"
 """Worked out from QUALITY when it is asked for: what is unusual of an image on its plate; null where nothing is."""

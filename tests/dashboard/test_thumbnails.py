@@ -114,12 +114,12 @@ def test_a_large_field_shows_its_centre_not_specks(tmp_path: Path) -> None:
     field[side // 4 : -side // 4, (side + 100) // 4 : -(side + 100) // 4] = 1000
     field[0, 0] = 1
     tifffile.imwrite(tmp_path / "field.tif", field)
-    (webp,) = Thumbnails(tmp_path).get([Picture(str(tmp_path / "field.tif"), "x", (0.0, 1000.0))])
+    (webp,) = Thumbnails(tmp_path).get([Picture((tmp_path / "field.tif",), "x", (0.0, 1000.0))])
     assert isinstance(webp, bytes)
     centre = pixels_of(webp)
     assert centre.shape == (SIDE, SIDE)
     assert centre.min() > 200
-    whole = pixels_of(render(tmp_path / "field.tif", (0.0, 1000.0), 256))
+    whole = pixels_of(render(Picture((tmp_path / "field.tif",), "x", (0.0, 1000.0)), 256))
     assert whole.shape[1] == 256
     assert whole[0, 0] < 30
 
@@ -127,4 +127,4 @@ def test_a_large_field_shows_its_centre_not_specks(tmp_path: Path) -> None:
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tif").write_bytes(b"II*\0 but no more")
     with pytest.raises(ImageError):
-        render(tmp_path / "x.tif", (0.0, 1.0), 64)
+        render(Picture((tmp_path / "x.tif",), "x", (0.0, 1.0)), 64)

@@ -40,10 +40,6 @@ def wrong_size(path: Path) -> None:
     tifffile.imwrite(path, texture((48, 40)))
 
 
-def floats(path: Path) -> None:
-    tifffile.imwrite(path, texture().astype(np.float32))
-
-
 def colour_png(path: Path) -> None:
     Image.fromarray(texture((32, 32, 3), dtype=np.uint8)).save(path, format="png")
 

@@ -48,7 +48,7 @@ def test_images_are_read_once(sources: list[Source], tmp_path: Path, monkeypatch
     """Opened again, nothing is read; the answer is the same."""
     first = open_cache(tmp_path / "cache", sources, 12)
     read = []
-    monkeypatch.setattr(module, "read_pixels", lambda *source: read.append(source))
+    monkeypatch.setattr(module.Preparer, "read", lambda *source: read.append(source))
     again = open_cache(tmp_path / "cache", sources, 12)
     assert read == []
     np.testing.assert_array_equal(again.pixels, first.pixels)

@@ -1,4 +1,4 @@
-"""Focus, saturation and confluence of pixels whose truth is known."""
+"""Focus, saturation, emptiness and confluence of pixels whose truth is known."""
 
 import numpy as np
 import pytest
@@ -47,3 +47,20 @@ def test_an_image_smaller_than_a_block_has_no_figures() -> None:
     found = image_quality(np.array([[1, 2], [3, 4]], np.uint8))
     assert np.isnan(found["focus"])
     assert np.isnan(found["confluence"])
+    assert np.isnan(found["emptiness"])
+
+
+def test_emptiness_tells_a_hole_from_cells_that_are_few() -> None:
+    """Half of the field without cells is empty but for its rim; the same cells spread out leave no hole."""
+    hole = image_quality(field(0.5))
+    assert hole["emptiness"] == pytest.approx(0.5 - 2 * 8 / 256, abs=0.04)
+    assert image_quality(field(0.0))["emptiness"] == 1.0
+    assert image_quality(field(1.0))["emptiness"] == 0.0
+    spread = field(0.0)
+    texture = field(1.0)
+    for row in range(0, 256, 32):  # a block in each 4 x 4 blocks
+        for column in range(0, 256, 32):
+            spread[row : row + 8, column : column + 8] = texture[row : row + 8, column : column + 8]
+    found = image_quality(spread)
+    assert found["confluence"] == pytest.approx(1 / 16, abs=0.02)
+    assert found["emptiness"] < 0.1

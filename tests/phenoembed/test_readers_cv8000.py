@@ -91,7 +91,7 @@ def test_records_and_layout_make_a_screen(tmp_path: Path) -> None:
     lines = (f"{PLATE},A01,DMSO,,x,R1", f"{PLATE},P24,taxol,0.5,y,R2", f"{PLATE},C03,unused,1,z,R1")
     screen = read_screen(lay_out(tmp_path, *lines, header=f"{LAYOUT},moa,replicate"))
     second = image_name("P24", field=3)
-    assert screen.table.column_names == [*SCREEN_SCHEMA.names, "moa"]
+    assert screen.table.column_names == [*SCREEN_SCHEMA.names, "moa", "z_planes"]
     assert rows(screen, *SCREEN_SCHEMA.names, "moa") == [
         (f"a/{image_name('A01')}", tmp_path.name, PLATE, "A01", 1, 0.0, "1", 0, "R1", "DMSO", 0.0, "control", "x"),
         (f"a/{second}", tmp_path.name, PLATE, "P24", 3, 0.0, "1", 0, "R2", "taxol", 0.5, "treated", "y"),

@@ -13,7 +13,7 @@ from phenoembed.pixels import peek_shape, read_pixels
 from phenoembed.planes import content_hash, plane_of, size_and_time
 from phenoembed.readers import preview, read_screen
 from phenoembed.screen import Screen
-from phenoembed.thumbnails import render
+from phenoembed.thumbnails import Picture, render
 
 from phenoembed_store.errors import ImageError, ManifestError
 
@@ -146,7 +146,8 @@ def test_a_page_is_hashed_and_shown_by_itself(tmp_path: Path) -> None:
     assert peek_shape(pages[1]) == (40, 48)
     _, facts = read_image((pages[1],))
     assert facts.file_bytes == path.stat().st_size
-    assert render(pages[0], (0, 0), 32) != render(pages[1], (0, 0), 32)
+    first, second = (render(Picture((page,), "", (0, 0)), 32) for page in pages[:2])
+    assert first != second
     for broken in (f"{path}#page=99", f"{tmp_path}/no.tif#page=1"):
         with pytest.raises(ImageError):
             read_image((Path(broken),))

@@ -64,7 +64,8 @@ def test_planes_of_a_stack_become_one_row_in_the_order_of_z() -> None:
     """The other images keep their rows; a single plane that is not plane 0 becomes it."""
     rows = [row(path="top", z=9), row(path="other", well="B02", z=4), row(path="bottom", z=2)]
     gathered = gather_stacks(table(*rows).append_column("moa", pa.array(["m", "n", "m"])))
-    assert gathered.column_names == [*SCREEN_SCHEMA.names, "z_paths", "moa"]
+    assert gathered.column_names == [*SCREEN_SCHEMA.names, "z_paths", "moa", "z_planes"]
+    assert gathered.column("z_planes").to_pylist() == [[2, 9], [4]]
     assert [(r["path"], r["well"], r["z"], r["z_paths"], r["moa"]) for r in gathered.to_pylist()] == [
         ("bottom", "A01", 0, ["bottom", "top"], "m"),
         ("other", "B02", 0, None, "n"),

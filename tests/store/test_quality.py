@@ -22,6 +22,7 @@ def judged(rows: pa.Table, seed: int = 0, **changed: dict[int, float]) -> pa.Tab
     figures = {
         "focus": draw.lognormal(0, 0.1, n),
         "saturation": np.full(n, 1e-4),
+        "emptiness": np.zeros(n),
         "confluence": draw.uniform(0.4, 0.9, n),
     }
     for name in QUALITY:
@@ -38,6 +39,7 @@ def test_outliers_are_flagged_against_their_plate() -> None:
         focus={0: 0.1, 5: 9.0, 40: 0.0},
         saturation={1: 0.2, 0: 0.5},
         confluence={2: 0.001, 3: float("nan")},
+        emptiness={7: 0.97, 8: 0.9},
     )
     flags = quality_flags(rows).to_pylist()
     assert {i: flag for i, flag in enumerate(flags) if flag} == {
@@ -45,6 +47,7 @@ def test_outliers_are_flagged_against_their_plate() -> None:
         1: "saturated",
         2: "empty",
         5: "unusually sharp",
+        7: "empty",
         40: "out of focus",
     }
 
@@ -55,6 +58,8 @@ def test_a_plate_that_is_blurred_as_a_whole_is_compared_with_itself() -> None:
     second = [i for i, plate in enumerate(rows.column("plate").to_pylist()) if plate == "P2"]
     ordinary = judged(rows).column("focus").to_pylist()
     assert quality_flags(judged(rows, focus={i: ordinary[i] / 50 for i in second})).null_count == len(rows)
+    old = judged(rows, focus={0: 0.01}).drop_columns(["emptiness"])
+    assert quality_flags(old)[0].as_py() == "out of focus", "a store of before emptiness was judged"
     few = judged(rows, focus={0: 0.01}).slice(0, 6)
     assert quality_flags(few).null_count == 6, "six images do not tell what is usual"
 
