@@ -20,7 +20,7 @@ from phenoembed.plate_light import flat_field_name, preparer_for
 from phenoembed.preparation import Preparer, agreed
 from phenoembed.screen import Screen, choose_plane
 from phenoembed.stacks import with_stacks
-from phenoembed_store import Store
+from phenoembed_store import Store, remote
 from phenoembed_store.errors import ImageError, NotInStore, StoreError
 from phenoembed_store.schema import IMAGE_KEY, REJECTED_SCHEMA, SCREEN_SCHEMA
 
@@ -295,7 +295,7 @@ def _reject_table(rows: pa.Table, encoder: str) -> pa.Table:
 def _metadata(screen: Screen) -> pa.Table:
     """The screen's columns as the store keeps them: paths absolute, so that they can be opened from anywhere."""
     table = screen.table
-    paths = pa.array([str((screen.root / path).resolve()) for path in table.column("path").to_pylist()])
+    paths = pa.array([remote.absolute(screen.root / path) for path in table.column("path").to_pylist()])
     return table.set_column(table.column_names.index("path"), "path", paths)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phenoembed.planes import Plane, array_shape_of, plane_of, read_array_plane
+from phenoembed_store import remote
 from phenoembed_store.errors import ImageError
 from phenoembed_store.schema import INTENSITY_STATISTICS
 
@@ -79,9 +80,9 @@ _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 def read_bytes(path: Path) -> bytes:
     """A file's content. Raises ImageError with the reason."""
     try:
-        return path.read_bytes()
+        return remote.read_bytes(path)
     except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}") from error
+        raise ImageError(f"cannot be read: {error.strerror or error}") from error
 
 
 def _decode_tiff(data: bytes, z: str) -> Raw:
@@ -106,7 +107,7 @@ def _decode_tiff(data: bytes, z: str) -> Raw:
 def _decode_page(plane: Plane) -> Raw:
     """One page of a TIFF file, of which nothing else is read."""
     try:
-        with tifffile.TiffFile(plane.file) as file:
+        with remote.open_file(plane.file) as opened, tifffile.TiffFile(opened) as file:
             page = file.pages[plane.page or 0]
             _check_page(page, file.filehandle.size)
             pixels: Raw = page.asarray()
@@ -170,14 +171,14 @@ def peek_shape(path: Path) -> tuple[int, int] | None:
             height, width = array_shape_of(plane.file)[-2:]
             return height, width
         if plane is not None:
-            with tifffile.TiffFile(plane.file) as file:
+            with remote.open_file(plane.file) as opened, tifffile.TiffFile(opened) as file:
                 height, width = file.pages[plane.page or 0].shape[:2]
                 return int(height), int(width)
         if path.suffix.lower() in (".tif", ".tiff"):
-            with tifffile.TiffFile(path) as file:
+            with remote.open_file(path) as opened, tifffile.TiffFile(opened) as file:
                 height, width = file.pages[0].shape[:2]
                 return int(height), int(width)
-        with Image.open(path) as image:
+        with remote.open_file(path) as opened, Image.open(opened) as image:
             return image.height, image.width
     except Exception:  # whatever is wrong with it is said when it is read
         return None

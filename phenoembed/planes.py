@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from phenoembed_store import remote
 from phenoembed_store.errors import ImageError, MissingExtra
 
 _PLANE = re.compile(r"(?P<file>.+)#(?:page=(?P<page>\d{1,9})|index=(?P<index>\d{1,9}(?:,\d{1,9})*)?)", re.DOTALL)
@@ -61,8 +62,15 @@ def size_and_time(source: Source) -> tuple[int, int]:
 
     A page counts its whole file, which is told without opening it; a Zarr plane counts its chunks.
     """
-    stats = [os.stat(file) for path in source for file in _files(path)]
-    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+    stats = [_size_and_time(file) for path in source for file in _files(path)]
+    return sum(n_bytes for n_bytes, _ in stats), max((mtime_ns for _, mtime_ns in stats), default=0)
+
+
+def _size_and_time(file: Path) -> tuple[int, int]:
+    if remote.url_of(file) is not None:
+        return remote.entry(file)
+    stat = os.stat(file)
+    return stat.st_size, stat.st_mtime_ns
 
 
 def content_hash(source: Source) -> str:
@@ -74,7 +82,7 @@ def content_hash(source: Source) -> str:
             _hash_page(plane.file, plane.page, digest)
             continue
         for file in _files(path):
-            with open(file, "rb") as opened:
+            with remote.open_file(file) as opened:
                 while block := opened.read(1 << 20):
                     digest.update(block)
     return digest.hexdigest()

@@ -15,9 +15,11 @@ from phenoembed.readers.ome_zarr import is_ome_zarr, read_ome_zarr
 from phenoembed.readers.options import Options
 from phenoembed.readers.pattern import read_pattern
 from phenoembed.readers.phenix import is_phenix, read_phenix
+from phenoembed.readers.remote import brought, where_it_lies
 from phenoembed.readers.tree import Tree, walk
 from phenoembed.screen import STACK_COLUMN, Screen
 from phenoembed_store.errors import ManifestError, PhenoembedError
+from phenoembed_store.remote import url_of
 
 
 class Reader(NamedTuple):
@@ -62,6 +64,12 @@ def read_screen(
 
     Raises ``ManifestError`` with every fault of the source, ``PhenoembedError`` when there is nothing to read.
     """
+    url = url_of(folder)
+    if url is not None:
+        said = {"mapping": mapping, "channel": channel, "reader": reader, "check_files": check_files, "times": times}
+        with brought(url) as brought_here:
+            screen = read_screen(brought_here, **said, dry_run=dry_run, layout=layout, pattern=pattern)  # type: ignore[arg-type]
+            return where_it_lies(screen, brought_here, url)
     root = Path(os.path.abspath(folder))
     if not root.is_dir():
         raise PhenoembedError(f"'{folder}' is {'a file; name its folder' if root.exists() else 'no folder'}")
@@ -109,6 +117,10 @@ def preview(folder: Path | str, **options: Any) -> dict[str, object]:
 
     Raises ``PhenoembedError`` when there is nothing to read.
     """
+    url = url_of(folder)
+    if url is not None:
+        with brought(url) as brought_here:
+            return preview(brought_here, **options)
     try:
         screen = read_screen(folder, dry_run=True, **options)
     except ManifestError as error:
