@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from phenoembed.planes import Source
 from phenoembed.screen import READING_COLUMNS, STACK_COLUMN, Screen
+from phenoembed_store import remote
 from phenoembed_store.schema import Z_STACK
 
 
@@ -22,7 +23,7 @@ def with_stacks(screen: Screen, z: str) -> pa.Table:
     if STACK_COLUMN not in table.column_names:
         return kept
     stacks = [
-        json.dumps({"z": z, "paths": [str((screen.root / path).resolve()) for path in stack]}) if stack else None
+        json.dumps({"z": z, "paths": [remote.absolute(screen.root / path) for path in stack]}) if stack else None
         for stack in table.column(STACK_COLUMN).to_pylist()
     ]
     return kept.append_column(Z_STACK, pa.array(stacks, pa.string()))
