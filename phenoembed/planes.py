@@ -35,7 +35,7 @@ class Plane(NamedTuple):
 def plane_of(path: Path) -> Plane | None:
     """The plane that a path names; None where it is a file's."""
     match = _PLANE.fullmatch(str(path))
-    if match is None or path.exists():
+    if match is None or os.path.exists(path):
         return None
     index = tuple(int(each) for each in match["index"].split(",")) if match["index"] else ()
     return Plane(Path(match["file"]), int(match["page"]) if match["page"] is not None else None, index)

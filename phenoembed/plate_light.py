@@ -183,7 +183,7 @@ def _named_light(asked: str) -> tuple[str, Floats | None]:
     if asked in ("none", "plate"):
         return asked, None
     path = Path(asked)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise PhenoembedError(f"--flat-field '{asked}' is none of none, plate, and no such file is there")
     try:
         image = read_pixels(path).astype(np.float32)

@@ -71,9 +71,9 @@ def read_screen(
             screen = read_screen(brought_here, **said, dry_run=dry_run, layout=layout, pattern=pattern)  # type: ignore[arg-type]
             return where_it_lies(screen, brought_here, url)
     root = Path(os.path.abspath(folder))
-    if not root.is_dir():
-        raise PhenoembedError(f"'{folder}' is {'a file; name its folder' if root.exists() else 'no folder'}")
-    if layout is not None and not Path(layout).is_file():
+    if not os.path.isdir(root):
+        raise PhenoembedError(f"'{folder}' is {'a file; name its folder' if os.path.exists(root) else 'no folder'}")
+    if layout is not None and not os.path.isfile(layout):
         raise PhenoembedError(f"--layout {layout}: there is no such file")
     if (reader == "pattern") != (pattern is not None) and (reader is not None or pattern is None):
         raise PhenoembedError("--reader pattern and --pattern go together; leave out --reader, or name the pattern")

@@ -7,6 +7,7 @@ columns are annotations of the well's images. Plate maps and picklists are read 
 that of each plate.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -94,7 +95,7 @@ def _read_maps(path: Path, maps: Mapping[str, str], mapping: Mapping[str, str]) 
     faults, notes = Faults(str(path)), dict[str, None]()
     for name in dict.fromkeys(maps.values()):
         beside = [path.parent / folder / f"{name}{ending}" for folder in MAP_FOLDERS for ending in MAP_ENDINGS]
-        found = next((each for each in beside if each.is_file()), None)
+        found = next((each for each in beside if os.path.isfile(each)), None)
         if found is None:
             notes[f"{path.name}: there is no plate map '{name}' beside it"] = None
             continue

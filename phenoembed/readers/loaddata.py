@@ -64,7 +64,7 @@ def _row_a_channel(sheet: Sheet, channels: list[str], folder: Path, tree: Tree) 
 def _path(above: str, file: str, folder: Path, known: set[Path]) -> str:
     """Where the table says, or in the longest end of that path that is a folder below ours."""
     above = above.replace("\\", "/")
-    if os.path.isabs(above) and Path(above).is_dir():
+    if os.path.isabs(above) and os.path.isdir(above):
         return f"{above}/{file}"
     parts = [part for part in above.split("/") if part]
     for start in range(len(parts) + 1):

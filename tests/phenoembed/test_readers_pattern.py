@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from phenoembed.pixels import read_pixels
 from phenoembed.readers import preview, read_screen
+from phenoembed.readers.layout import read_layout
 from phenoembed.screen import Screen
 
-from phenoembed_store.errors import ManifestError, PhenoembedError
+from phenoembed_store.errors import ImageError, ManifestError, PhenoembedError
 
 PATTERN = r"(?P<plate>[^/]+)/(?P<row>\d\d)(?P<column>\d\d)_f(?P<field>\d+)_t(?P<time_point>\d+)_(?P<stain>\w+)\.tif"
 
@@ -96,3 +98,20 @@ def test_loaddata(tmp_path: Path) -> None:
     assert "2 channels (OrigER, OrigDNA)" in faults(tmp_path, mapping={"time_h": "48 h"})[0]
     (tmp_path / "load_data.csv").write_text("Metadata_Plate\nP1")
     assert faults(tmp_path) == ("no column is named FileName_<channel>; this is no LoadData table",)
+
+
+def test_names_too_long_for_a_file_system_are_files_that_are_not_there(tmp_path: Path) -> None:
+    """In a LoadData table, a table of plate maps, a manifest's plane, an option: words, not a traceback."""
+    long = "a" * 5000
+    (tmp_path / "load_data.csv").write_text(
+        f"FileName_DNA,PathName_DNA,Metadata_Plate,Metadata_Well\na.tif,/{long},P1,A01\n"
+    )
+    (tmp_path / "barcodes.csv").write_text(f"Assay_Plate_Barcode,Plate_Map_Name\nP1,{long}\n")
+    assert "file 'a.tif' is missing" in preview(tmp_path)["faults"][-1]  # type: ignore[index]
+    with pytest.raises(ManifestError, match="none of its plate maps is beside it"):
+        read_layout(tmp_path / "barcodes.csv", {})
+    for option in ({"layout": long}, {"folder": long}):
+        with pytest.raises(PhenoembedError):
+            read_screen(**{"folder": tmp_path, **option})  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="cannot be read: File name too long"):
+        read_pixels(Path(f"{long}#page=1"))
