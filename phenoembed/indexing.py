@@ -148,7 +148,7 @@ def index_screen(
     n_indexed, rejected, rate = _commit_answers(screen, store, work, plan, answers, commit_rows, progress)
     with suppress(NotInStore):  # every image was rejected: nothing is there to derive from
         store.refresh(chosen)
-    rejected += list(zip(*(screen.rejected.column(name).to_pylist() for name in ("path", "reason")), strict=True))
+    rejected += [(_named(row), row["reason"]) for row in screen.rejected.to_pylist()]
     return Indexed(
         store.path, store.version, chosen, n_indexed, plan.unchanged, len(plan.update), tuple(rejected), rate
     )
@@ -159,6 +159,11 @@ def _untrained(store: Store, encoder: str) -> list[str]:
     configs = _configs(store)
     untrained = configs.get(encoder, {}).get("untrained_encoder")
     return [untrained] if untrained in configs else []
+
+
+def _named(rejected: Mapping[str, Any]) -> str:
+    """The file that a reader rejected, or the place of which there is none."""
+    return rejected["path"] or f"plate '{rejected['plate']}', well {rejected['well']} (no file)"
 
 
 def _asked(preparing: Mapping[str, str | None]) -> dict[str, str | None]:

@@ -149,11 +149,11 @@ def _hours(exports: Sequence[Export], times: Mapping[int, float], faults: Faults
     """``time_h`` of each time point of each export; see the module's description."""
     points = sorted({r.time_point for export in exports for r in export.records if r.time_point is not None})
     if times:
+        known = ", ".join(map(str, sorted(times)))
+        first = f" and counts from 1; here the first is {points[0]}" if points and points[0] > 1 else ""
         for point in points:
             if point not in times:
-                faults.add(
-                    f"time point {point} has no hours; --times has those of {', '.join(map(str, sorted(times)))}"
-                )
+                faults.add(f"time point {point} has no hours; --times has those of {known}{first}")
         if len(set(times.values())) < len(times):
             faults.add(f"--times gives two time points the same hours: {', '.join(f'{h:g}' for h in times.values())}")
         return [dict(times)] * len(exports)

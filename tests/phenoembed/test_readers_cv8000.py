@@ -246,7 +246,7 @@ def test_hours_as_the_user_gives_them(tmp_path: Path) -> None:
     export(tmp_path, record("A01", 2), record("A01", 3, hours=48))
     assert rows(read_screen(tmp_path, dry_run=True, times={1: 4, 2: 24, 3: 72}), "time_h") == [(24.0,), (72.0,)]
     assert faults(tmp_path, dry_run=True, times={1: 4, 2: 24}) == (
-        "time point 3 has no hours; --times has those of 1, 2",
+        "time point 3 has no hours; --times has those of 1, 2 and counts from 1; here the first is 2",
     )
     assert faults(tmp_path, dry_run=True, times={2: 4, 3: 4}) == ("--times gives two time points the same hours: 4, 4",)
     lay_out(tmp_path, f"{PLATE},A01,taxol,1,24", header=f"{LAYOUT},time_h")
