@@ -1,4 +1,4 @@
-"""Plates as heat maps: mean intensity, focus, and the share of flagged images of each well, a row a plate."""
+"""Plates as heat maps: mean intensity, focus, confluence, and the share of flagged images of each well, a row a plate."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SHOWN = 40  # plates on one picture
-MAPS = {"intensity_mean": "mean intensity", "focus": "focus", QUALITY_FLAG: "share of images flagged"}
+MAPS = {
+    "intensity_mean": "mean intensity",
+    "focus": "focus",
+    "confluence": "confluence",
+    QUALITY_FLAG: "share of images flagged",
+}
 
 
 def draw_plates(store: Store, path: Path, encoder: str | None = None) -> int:
