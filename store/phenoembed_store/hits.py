@@ -63,8 +63,13 @@ def _ones(n: int) -> pa.Array:
 
 
 def _scored(scores: Floats, n_images: pa.Array) -> dict[str, pa.Array]:
-    unknown = pa.nulls(len(scores), pa.float64())
+    unknown = _unknown(len(scores), pa.float64())
     return {"score": pa.array(scores), "n_images": n_images, "p_value": unknown, "q_value": unknown}
+
+
+@lru_cache(16)
+def _unknown(n: int, kind: pa.DataType) -> pa.Array:
+    return pa.nulls(n, kind)
 
 
 def _agreed(images: Images, column: str, rows: list[Integers]) -> pa.Array:
@@ -80,7 +85,7 @@ def _agreed(images: Images, column: str, rows: list[Integers]) -> pa.Array:
 def _same_plate(images: Images, rows: Sequence[Integers] | Integers, query_rows: Integers | None) -> pa.Array:
     """Whether a hit has a plate in common with the query; null for a query that is not of the store."""
     if query_rows is None:
-        return pa.nulls(len(rows), pa.bool_())
+        return _unknown(len(rows), pa.bool_())
     plates = images.codes("plate")
     asked = np.unique(plates[query_rows])
     return pa.array([bool(np.isin(plates[row], asked).any()) for row in rows], pa.bool_())

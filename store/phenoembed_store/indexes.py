@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from phenoembed_store import ivf
 from phenoembed_store.aggregate import Floats, Integers
-from phenoembed_store.ivf import RERANKED, Measured, build_faiss, faiss_module, inner_products, parameters
+from phenoembed_store.ivf import Measured, affordable_lists, build_faiss, faiss_module, inner_products, parameters
 from phenoembed_store.parts import Part
 from phenoembed_store.subset import Subset
 
@@ -36,8 +36,6 @@ FLAT_LIMIT = 20_000
 """Images below which there is no index: comparing with all of them takes a few milliseconds."""
 TAIL_SHARE = 0.1
 """Share of images that may have come since the index was made: they are compared exactly, beside it."""
-ID_COST = 0.02
-"""What it costs to pass over an image that a filter leaves out, in comparisons."""
 BLOCK = 1 << 20
 CHECKED_AT_OPEN = 64
 """Blocks of each file that opening checks; ``verify`` checks all."""
@@ -55,6 +53,7 @@ class Manifest:
     vectors: int
     dim: int
     nprobe: int
+    reranked: int
     nprobe_filtered: dict[str, int]  # by the share of images that pass
     recall_at_10: float
     checksums: dict[str, list[int]]
@@ -83,7 +82,7 @@ class Index:
         nprobe = self._lists(k, among)
         if nprobe is None:
             return None
-        fetched = min(RERANKED * k, len(self) if among is None else len(among))
+        fetched = min(self.manifest.reranked * k, len(self) if among is None else len(among))
         _, found = self.faiss.search(query[None], fetched, params=parameters(nprobe, among))
         ids = found[0]
         if ids[-1] < 0:  # the lists hold too few that pass, so that those around the query hardly do
@@ -112,8 +111,7 @@ class Index:
         if len(among) <= ivf.FEW or not known:
             return None
         nprobe = min(nlist, self.manifest.nprobe_filtered[max(known, key=float)] * more)
-        probed = nprobe / nlist * (ID_COST * len(self) + len(among))
-        return nprobe if probed + ivf.FEW <= len(among) else None
+        return nprobe if nprobe <= affordable_lists(nlist, len(among), len(self)) else None
 
 
 def build(
@@ -142,6 +140,7 @@ def build(
             vectors=len(part.rows),
             dim=int(part.vectors.shape[1]),
             nprobe=measured.nprobe,
+            reranked=measured.reranked,
             nprobe_filtered=measured.filtered,
             recall_at_10=measured.recall_at_10,
             checksums={path.name: list(_checksums(path)) for path in sorted(beside.iterdir())},

@@ -1,6 +1,8 @@
 """Inverted lists of 8-bit vectors, by FAISS: how they are made, and how many of them have to be probed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,16 +25,35 @@ POINTS_PER_LIST = 128
 """Vectors that the lists' centres are trained on, for each of them: 256 find lists hardly better, in twice the time."""
 BLOCK = 16_384
 """Vectors that are scaled to length one, or compared, at a time."""
-RERANKED = 4
-"""Candidates fetched from the index for every hit wanted, to be ranked by their exact vectors."""
+RERANKED = (2, 4, 8)
+"""Candidates fetched for every hit wanted, to be ranked by their exact vectors: the least of these that suffices."""
+ID_COST = 0.02
+"""What it costs to pass over an image that a filter leaves out, in comparisons."""
 
 
 class Measured(NamedTuple):
     """The lists to probe without a filter and the recall that gives; with one, by the share that passes."""
 
     nprobe: int
+    reranked: int
     recall_at_10: float
     filtered: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Queries whose true neighbours (queries, 10) are known, among some of the vectors or all."""
+
+    index: Any
+    queries: Floats
+    truth: Integers
+    among: Subset | None = None
+
+    def recall(self, nprobe: int, reranked: int) -> float:
+        """Share of the true neighbours among the candidates that are fetched."""
+        fetched = self.truth.shape[1] * reranked
+        _, found = self.index.search(self.queries, fetched, params=parameters(nprobe, self.among))
+        return float(np.mean([np.isin(b, a).mean() for a, b in zip(found, self.truth, strict=True)]))
 
 
 def faiss_module() -> Any:
@@ -73,28 +94,37 @@ def _measure(index: Any, scaled: Floats, norms: Floats) -> Measured:
     subsets = [Subset(draw.random(n) < share) for share in shares]
     (truth,) = exact_neighbours(scaled, norms, queries, 10)
     truths = exact_neighbours(scaled, norms, queries[:FILTERED_SAMPLE], 10, subsets)
-    nprobe, recall = _probes_wanted(index, queries, truth, None)
-    filtered = {}
+    whole = _Trial(index, queries, truth)
+    nprobe, recall = _probes_wanted(whole, RERANKED[-1], 1, index.nlist)
+    wanted = min(recall, RECALL_WANTED)
+    reranked = next(many for many in RERANKED if many == RERANKED[-1] or whole.recall(nprobe, many) >= wanted)
+    filtered, fewest = {}, nprobe  # the fewer pass, the more lists their nearest are spread over
     for share, subset, true in zip(shares, subsets, truths, strict=True):
-        filtered[str(share)], _ = _probes_wanted(index, queries[:FILTERED_SAMPLE], true, subset)
-    return Measured(nprobe, recall, filtered)
+        most = affordable_lists(index.nlist, len(subset), n)
+        if most < fewest:
+            break
+        fewest, reached = _probes_wanted(_Trial(index, queries[:FILTERED_SAMPLE], true, subset), reranked, fewest, most)
+        if reached < RECALL_WANTED:
+            break
+        filtered[str(share)] = fewest
+    return Measured(nprobe, reranked, whole.recall(nprobe, reranked), filtered)
 
 
-def _probes_wanted(index: Any, queries: Floats, truth: Integers, among: Subset | None) -> tuple[int, float]:
+def _probes_wanted(trial: _Trial, reranked: int, at_least: int, most: int) -> tuple[int, float]:
     """The fewest lists (to an eighth) that reach the wanted recall@10, and the recall."""
-
-    def recall(nprobe: int) -> float:
-        _, found = index.search(queries, truth.shape[1] * RERANKED, params=parameters(nprobe, among))
-        return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, truth, strict=True)]))
-
-    enough, reached = 1, recall(1)
-    while reached < RECALL_WANTED and enough < index.nlist:
-        enough = min(2 * enough, index.nlist)
-        reached = recall(enough)
+    enough, reached = at_least, trial.recall(at_least, reranked)
+    while reached < RECALL_WANTED and enough < most:
+        enough = min(2 * enough, most)
+        reached = trial.recall(enough, reranked)
     step = enough // 8
-    while step and (fewer := recall(enough - step)) >= RECALL_WANTED:
+    while step and enough - step >= at_least and (fewer := trial.recall(enough - step, reranked)) >= RECALL_WANTED:
         enough, reached = enough - step, fewer
     return enough, reached
+
+
+def affordable_lists(nlist: int, passing: int, n: int) -> int:
+    """How many lists can be probed in the time of comparing with each of the images that pass a filter."""
+    return max(0, int(nlist * (passing - FEW) / (ID_COST * n + passing)))
 
 
 def exact_neighbours(
@@ -119,17 +149,31 @@ def exact_neighbours(
 
 def parameters(nprobe: int, among: Subset | None) -> Any:
     """What FAISS is told for a search: the lists to probe, and which of the vectors count."""
+    if among is None:
+        return _unfiltered(nprobe)
     faiss = faiss_module()
-    selector = None if among is None else faiss.IDSelectorBitmap(among.bits)
-    return faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
+    return faiss.SearchParametersIVF(sel=faiss.IDSelectorBitmap(among.bits), nprobe=nprobe)
+
+
+@lru_cache(64)
+def _unfiltered(nprobe: int) -> Any:
+    return faiss_module().SearchParametersIVF(nprobe=nprobe)
 
 
 def inner_products(vectors: Floats, rows: Integers, query: Floats) -> Floats:
-    """Inner product of the query with each of these rows, read where they lie: twice as fast as taking them first."""
+    """Inner product of the query with each of these rows, read where they lie: twice as fast as taking them first.
+
+    In this thread alone: others bring little where memory is the limit, and on a busy machine are waited for.
+    """
     faiss = faiss_module()
     found = np.empty(len(rows), np.float32)
     pointers = [faiss.swig_ptr(array) for array in (found, query, vectors, rows)]
-    faiss.fvec_inner_products_by_idx(*pointers, vectors.shape[1], 1, len(rows))
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # of what this thread starts; other threads keep theirs
+    try:
+        faiss.fvec_inner_products_by_idx(*pointers, vectors.shape[1], 1, len(rows))
+    finally:
+        faiss.omp_set_num_threads(threads)
     return found
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -62,18 +63,27 @@ def search(images: Images, query: Query, asked: Asked, whole: Level | None = Non
         apart = "plate" in asked.not_same  # then pairs of groups that share a plate did not count
         shown = None if query.rows is None else unit.rows[:0] if apart else unit.rows
         table = hit_table(images, ranked.units, level, ranked.scores, shown)
+    transform = images.transform.id if images.transform else None
+    return table.replace_schema_metadata(
+        _how_found(tuple(query.asked.items()), asked, images.encoder, ranked.path, transform)
+    )
+
+
+@lru_cache(64)
+def _how_found(
+    query: tuple[tuple[str, Any], ...], asked: Asked, encoder: str, path: str, transform: str | None
+) -> dict[bytes, bytes]:
+    """What a result says of itself, as the schema's metadata."""
     described = {
-        **query.asked,
+        **dict(query),
         "level": asked.level,
         "k": asked.k,
         "where": asked.where,
         "not_same": list(asked.not_same),
         "include_self": asked.include_self,
-        "encoder": images.encoder,
+        "encoder": encoder,
     }
-    transform = images.transform.id if images.transform else None
-    document = {"query": described, "path": ranked.path, "transform": transform}
-    return table.replace_schema_metadata({b"phenoembed": json.dumps(document).encode()})
+    return {b"phenoembed": json.dumps({"query": described, "path": path, "transform": transform}).encode()}
 
 
 def nearest_images(images: Images, query: Query, asked: Asked, passing: Subset | None) -> Ranked:
