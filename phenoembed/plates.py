@@ -1,4 +1,4 @@
-"""Plates as heat maps: mean intensity, focus, confluence, and the share of flagged images of each well, a row a plate."""
+"""Plates as heat maps: intensity, focus, confluence, and the share of flagged images of each well, a row a plate."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
