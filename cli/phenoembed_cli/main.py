@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from phenoembed_cli.output import note
-from phenoembed_store.errors import PhenoembedError
+from phenoembed_store.errors import PhenoembedError, one_line
 
 COMMANDS = (
     "demo",
@@ -84,7 +84,7 @@ def _run() -> int:
     try:
         status = app(standalone_mode=False)
     except _UsageError as error:  # an unknown command, option or value
-        return _fail(_with_value(error), 2)
+        return _fail(one_line(_with_value(error)), 2)
     except PhenoembedError as error:
         return _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
@@ -99,7 +99,7 @@ def _run() -> int:
         note("interrupted")
         return 130
     except OSError as error:
-        return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 1)
+        return _fail(one_line(f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")), 1)
     return status if isinstance(status, int) else 0
 
 

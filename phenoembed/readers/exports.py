@@ -27,7 +27,7 @@ from phenoembed.readers.options import Options
 from phenoembed.readers.rows import only_channel
 from phenoembed.readers.sheet import Faults
 from phenoembed.screen import SCREEN_REJECTED_SCHEMA, Screen, gather_stacks
-from phenoembed_store.errors import ManifestError
+from phenoembed_store.errors import ManifestError, one_line
 from phenoembed_store.schema import SCREEN_SCHEMA
 
 ROUNDING_H = (1.0, 1 / 60, 1 / 3600)
@@ -235,7 +235,8 @@ def _table(screen: str, rows: Sequence[Row], said: pa.Table) -> pa.Table:
     for name in said.column_names:
         if name not in SCREEN_SCHEMA.names:
             table = table.append_column(name, said.column(name))
-    return table.append_column("reason", pa.array([row.reason for row in rows], pa.string()))
+    reasons = [one_line(row.reason) if row.reason else None for row in rows]
+    return table.append_column("reason", pa.array(reasons, pa.string()))
 
 
 def _notes(

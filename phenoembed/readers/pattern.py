@@ -7,6 +7,7 @@ file's folder.
 """
 
 import re
+import warnings
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -39,7 +40,8 @@ def read_pattern(folder: Path, tree: Tree, options: Options) -> Screen:
 
 def _compiled(pattern: str | None, faults: Faults) -> "re.Pattern[str]":
     try:
-        compiled = re.compile(pattern or "")
+        with warnings.catch_warnings(action="ignore"):  # of what later Pythons may take "[[" or "--" for
+            compiled = re.compile(pattern or "")
     except re.error as error:
         raise ManifestError(faults.source, [f"--pattern '{pattern}' is no regular expression: {error}"]) from error
     groups = set(compiled.groupindex)

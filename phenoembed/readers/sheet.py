@@ -24,7 +24,7 @@ class Faults:
 
     def add(self, fault: str, row: int = 0) -> None:
         """``row`` is the number a person gives the row: the line in a text file, 1 for the first row of Parquet."""
-        self.found.append((row, " ".join(f"row {row}: {fault}".split()) if row else " ".join(fault.split())))
+        self.found.append((row, f"row {row}: {fault}" if row else fault))
 
     def raise_any(self) -> None:
         if self.found:

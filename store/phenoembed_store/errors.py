@@ -16,9 +16,29 @@ from collections.abc import Sequence
 
 SHOWN_FAULTS = 50
 
+LONGEST_LINE = 1000
+"""Characters of a line of an error: a cell may hold a whole file, of which the beginning and the end are shown."""
+
+
+def one_line(text: str) -> str:
+    """Text that quotes what users wrote, as one line that can be printed anywhere.
+
+    What ends a line, moves the cursor, is invisible or no character at all is shown as ``repr`` shows it (``\\r``,
+    ``\\u2028``, ``\\udcff``); the middle of what is very long is left out.
+    """
+    if len(text) > LONGEST_LINE:
+        half = LONGEST_LINE // 2
+        text = f"{text[:half]} [...] {text[-half:]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class PhenoembedError(Exception):
-    """Base of every error a user can cause and mend."""
+    """Base of every error a user can cause and mend. Each of ``lines`` is made one line (see ``one_line``)."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(map(one_line, lines)))
 
 
 class ManifestError(PhenoembedError):
@@ -29,7 +49,7 @@ class ManifestError(PhenoembedError):
 
     def __init__(self, source: str, faults: Sequence[str]) -> None:
         self.source = source
-        self.faults = tuple(faults)
+        self.faults = tuple(map(one_line, faults))
         if len(self.faults) == 1:
             super().__init__(f"{source}: {self.faults[0].removeprefix(f'{source}: ')}")
             return
@@ -37,7 +57,7 @@ class ManifestError(PhenoembedError):
         lines = [head, *(f"  {fault}" for fault in self.faults[:SHOWN_FAULTS])]
         if len(self.faults) > SHOWN_FAULTS:
             lines.append(f"  and {len(self.faults) - SHOWN_FAULTS:,} more")
-        super().__init__("\n".join(lines))
+        super().__init__(*lines)
 
 
 class ImageError(PhenoembedError):
