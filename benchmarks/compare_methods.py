@@ -12,6 +12,8 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ from phenoembed.indexing import index_screen
 from phenoembed.methods import METHODS
 from phenoembed.metrics import mean_and_sd
 from phenoembed.readers import read_screen
+from phenoembed.screen import Screen
 from phenoembed.simulate import simulate_screen
 from phenoembed.training import Settings, train
 
+from phenoembed_store import Store
 from phenoembed_store import open as open_store
 
 THREADS = 2
@@ -44,11 +48,8 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for method in options.methods:
-            if not any(_is(row, seed, method, options.kind) for row in read(results)):
-                row = run(options.folder, seed, method, options.kind)
-                with results.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(json.dumps(row), file=sys.stderr, flush=True)
+            key = {"kind": options.kind, "seed": seed, "method": method}
+            once(results, key, lambda key=key: run(options.folder, **key))
     rows = [row for row in read(results) if row["kind"] == options.kind and row["seed"] in options.seeds]
     print(table(rows, options.methods))
 
@@ -58,24 +59,49 @@ def read(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
 
 
+def once(results: Path, key: dict[str, Any], work: Callable[[], dict[str, Any]]) -> None:
+    """Add the row of this training to the results, unless it is there."""
+    if not any(row.items() >= key.items() for row in read(results)):
+        row = key | work()
+        with results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), file=sys.stderr, flush=True)
+
+
 def run(folder: Path, seed: int, method: str, kind: str) -> dict[str, Any]:
     """Simulate (once a seed), train and index one encoder."""
-    place = folder / f"{kind}-{seed}"
-    simulate_screen(
-        place / "plates", compounds=COMPOUNDS, replicates=REPLICATES, fields=FIELDS, size=SIZE, seed=seed, kind=kind
-    )
-    screen = read_screen(place / "plates")
+    screen = screen_of(folder, seed, kind)
+    store = store_of(folder, seed, kind)
+    row = train_one(screen, store, settings_of(seed, method=method))
+    index_screen(screen, store, row["encoder"], baseline=False)
+    return row
+
+
+def screen_of(folder: Path, seed: int, kind: str) -> Screen:
+    """The screen of a seed, simulated where it is not there yet."""
+    plates = folder / f"{kind}-{seed}" / "plates"
+    simulate_screen(plates, compounds=COMPOUNDS, replicates=REPLICATES, fields=FIELDS, size=SIZE, seed=seed, kind=kind)
+    return read_screen(plates)
+
+
+def store_of(folder: Path, seed: int, kind: str) -> Store:
+    """Where the encoders of a screen are put."""
+    return open_store(folder / f"{kind}-{seed}" / "store", create=True)
+
+
+def settings_of(seed: int, **changed: Any) -> Settings:
+    """What all trainings here have in common: the demo's learning rate and batches, EPOCHS epochs."""
     scale = Scale()
-    settings = Settings(
-        method=method, epochs=EPOCHS, batch_groups=scale.batch_groups, learning_rate=scale.learning_rate, seed=seed
-    )
-    store = open_store(place / "store", create=True)
+    plain = Settings(epochs=EPOCHS, batch_groups=scale.batch_groups, learning_rate=scale.learning_rate, seed=seed)
+    return replace(plain, **changed)
+
+
+def train_one(screen: Screen, store: Store, settings: Settings) -> dict[str, Any]:
+    """One training: its encoder, seconds and figures."""
     started = time.perf_counter()
     trained = train(screen, store.path, settings, resume=None)
     seconds = time.perf_counter() - started
-    index_screen(screen, store, trained.encoder, baseline=False)
-    found = {name: getattr(trained, name) for name in TESTS}
-    return {"kind": kind, "seed": seed, "method": method, "encoder": trained.encoder, "seconds": seconds, **found}
+    return {"encoder": trained.encoder, "seconds": seconds, **{name: getattr(trained, name) for name in TESTS}}
 
 
 def table(rows: list[dict[str, Any]], methods: list[str]) -> str:
@@ -96,10 +122,6 @@ def table(rows: list[dict[str, Any]], methods: list[str]) -> str:
             cells = [f"{mean[f]:.3f}" + (f" ± {sd[f]:.3f}" if sd[f] is not None else "") for f in figures if f in mean]
             lines.append(f"| {method} | {spoken} | {' | '.join(cells)} | {len(found)} |")
     return "\n".join(lines)
-
-
-def _is(row: dict[str, Any], seed: int, method: str, kind: str) -> bool:
-    return (row["seed"], row["method"], row["kind"]) == (seed, method, kind)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""Which training option helps on a new replicate? Each one switched on alone, `product`, on simulated screens.
+
+    python benchmarks/compare_training.py [FOLDER] [--seeds 1 2 3] [--options none ema ...] [--kinds epithelial spindle]
+
+Screens and the rest of the training are those of compare_methods.py. Options that differ share screen, fold, first
+weights and batches, so what is compared is the difference to `none` on the same screen. Each finished training is a
+line of FOLDER/results.jsonl and is not repeated: interrupted, the same command goes on. Prints the tables of
+docs/methods.md. One and a half minutes of two quiet cores a training.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from compare_methods import TESTS, THREADS, once, read, screen_of, settings_of, store_of, train_one
+from phenoembed.preparation import Preparation
+
+PLAIN = "none"
+OPTIONS: dict[str, dict[str, Any]] = {
+    PLAIN: {},
+    "plate-normalise": {"preparation": Preparation(normalise="plate")},
+}
+"""What of the settings each option changes."""
+
+
+def main() -> None:
+    """Train what is not trained yet, then print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("compare-training"))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--options", nargs="+", choices=OPTIONS, default=list(OPTIONS))
+    parser.add_argument("--kinds", nargs="+", default=["epithelial", "spindle"], help="of simulated cells")
+    asked = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    results = asked.folder / "results.jsonl"
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    for option in asked.options:
+        for seed in asked.seeds:
+            for kind in asked.kinds:
+                key = {"kind": kind, "seed": seed, "option": option}
+                once(results, key, lambda key=key: run(asked.folder, **key))
+    rows = [row for row in read(results) if row["seed"] in asked.seeds and row["kind"] in asked.kinds]
+    for kind in asked.kinds:
+        print(f"\n{kind}\n\n{table([row for row in rows if row['kind'] == kind])}")
+    print(f"\nall kinds\n\n{table(rows)}")
+
+
+def run(folder: Path, kind: str, seed: int, option: str) -> dict[str, Any]:
+    """One training."""
+    return train_one(screen_of(folder, seed, kind), store_of(folder, seed, kind), settings_of(seed, **OPTIONS[option]))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Top-1 (mean ± sd over screens) and its difference to the plain training on the same screen, as Markdown."""
+    plain = {(row["kind"], row["seed"]): row for row in rows if row["option"] == PLAIN}
+    lines = ["| option | test groups | top-1 | minus none | ahead, equal, behind |", "| --- " * 5 + "|"]
+    for option in OPTIONS:
+        own = [row for row in rows if row["option"] == option and (row["kind"], row["seed"]) in plain]
+        for name, spoken in TESTS.items() if own else ():
+            found = np.array([row[name]["top1"] for row in own])
+            gains = found - np.array([plain[row["kind"], row["seed"]][name]["top1"] for row in own])
+            counts = ", ".join(str(int(n)) for n in ((gains > 0).sum(), (gains == 0).sum(), (gains < 0).sum()))
+            cells = [_spread(found), "", ""] if option == PLAIN else [_spread(found), _spread(gains, "+"), counts]
+            lines.append(f"| {option} | {spoken} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _spread(values: np.ndarray, sign: str = "") -> str:
+    return f"{values.mean():{sign}.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main()
