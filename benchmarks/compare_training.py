@@ -16,10 +16,14 @@ import numpy as np
 import torch
 from compare_methods import TESTS, THREADS, once, read, screen_of, settings_of, store_of, train_one
 from phenoembed.preparation import Preparation
+from phenoembed.refinements import Refinements
 
 PLAIN = "none"
 OPTIONS: dict[str, dict[str, Any]] = {
     PLAIN: {},
+    "ema": {"refinements": Refinements(average="ema")},
+    "swa": {"refinements": Refinements(average="swa")},
+    "label-smoothing": {"refinements": Refinements(label_smoothing=0.1)},
     "plate-normalise": {"preparation": Preparation(normalise="plate")},
 }
 """What of the settings each option changes."""

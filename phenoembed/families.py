@@ -8,6 +8,7 @@ from phenoembed.encoders import load_fold
 from phenoembed.folds import Fold, Split, count_folds, keep_back, make_fold
 from phenoembed.groups import group_images
 from phenoembed.methods import METHODS
+from phenoembed.refinements import refinements_of
 from phenoembed_store import Store
 from phenoembed_store.errors import NotInStore, TrainingError
 
@@ -76,7 +77,7 @@ _RECIPE = ("screens", "epochs", "size", "batch_groups", "learning_rate", "weight
 
 
 def _recipe(config: Mapping[str, Any]) -> list[Any]:
-    return [config.get(name) for name in _RECIPE] + [config.get("calibrate", False)]
+    return [*(config.get(name) for name in _RECIPE), config.get("calibrate", False), refinements_of(config).said()]
 
 
 def _known(store: Store) -> dict[str, Mapping[str, Any]]:

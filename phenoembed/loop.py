@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -13,15 +13,17 @@ from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from phenoembed.augment import Augmentation
+from phenoembed.averaging import WeightAverage
 from phenoembed.batches import Batch, GroupBatches
 from phenoembed.distributed import share_buffers
 from phenoembed.methods import GroupClassifier
-from phenoembed.model import Encoder, to_network
+from phenoembed.model import Encoder, pick_device, to_network
 from phenoembed.progress import Progress
+from phenoembed.refinements import Refinements
 from phenoembed.schedule import warm_restarts
 
 log = logging.getLogger("phenoembed")
@@ -44,6 +46,8 @@ class LoopSettings(Protocol):
     def nodes(self) -> int: ...
     @property
     def augmentation(self) -> Augmentation: ...
+    @property
+    def refinements(self) -> Refinements: ...
 
 
 class GroupTraining(LightningModule):
@@ -65,14 +69,17 @@ class GroupTraining(LightningModule):
         self.mean, self.sd, self.scale = mean, sd, scale
 
     def on_train_epoch_start(self) -> None:
+        self.begin(self.current_epoch)
+
+    def begin(self, epoch: int) -> None:
         """Batches, augmentations and dropout of an epoch follow from (seed, epoch, rank) alone."""
-        self.batches.epoch = self.current_epoch
-        torch.manual_seed((self.settings.seed * 100_003 + self.current_epoch) * 1_009 + self.global_rank)
+        self.batches.epoch = epoch
+        torch.manual_seed((self.settings.seed * 100_003 + epoch) * 1_009 + self.global_rank)
 
     def training_step(self, batch: Batch, _number: int) -> Tensor:
         images = to_network(batch.pixels, self.mean, self.sd, self.scale)
         features = self.encoder(self.settings.augmentation(images))
-        return self.head.loss(features, batch.members, batch.labels)
+        return self.head.loss(features, batch.members, batch.labels, self.settings.refinements.label_smoothing)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(
@@ -143,6 +150,23 @@ def run_loop(
     Raises KeyboardInterrupt on Ctrl-C; ``checkpoint`` then holds the last whole epoch.
     """
     module = GroupTraining(encoder, head, batches, settings, mean, sd, scale)
+    kind = settings.refinements.average
+    averages = [WeightAverage(nn.ModuleList([encoder, head]), kind, settings.epochs)] if kind != "none" else []
+    rate = _fit(module, settings, checkpoint, progress, averages)
+    for average in averages:
+        _take_average(average, module, settings.epochs)
+    share_buffers(module)
+    return rate and rate * settings.devices * settings.nodes
+
+
+def _fit(
+    module: GroupTraining,
+    settings: LoopSettings,
+    checkpoint: Path,
+    progress: Progress,
+    callbacks: Sequence[Callback],
+) -> float | None:
+    """Lightning's loop; images a second of this process."""
     told = _Told(progress)
     on_gpu = torch.cuda.is_available()
     with _quiet():
@@ -152,7 +176,7 @@ def run_loop(
             num_nodes=settings.nodes,
             strategy="ddp" if settings.devices * settings.nodes > 1 else "auto",
             precision="bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true",
-            callbacks=[told, _Checkpoint(checkpoint)],
+            callbacks=[told, *callbacks, _Checkpoint(checkpoint)],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -163,16 +187,23 @@ def run_loop(
         )
         # A loader draws a number when an epoch begins; from the global generator, that would be before the epoch's seed
         # in the first epoch of a run and after it in the others, and a resumed training would go another way.
-        loader = DataLoader(batches, batch_size=None, pin_memory=on_gpu, generator=torch.Generator())
+        loader = DataLoader(module.batches, batch_size=None, pin_memory=on_gpu, generator=torch.Generator())
         resumed = checkpoint if checkpoint.exists() else None
         with _stoppable():
             try:
                 trainer.fit(module, loader, ckpt_path=resumed, weights_only=False if resumed else None)
             except _StopNowError as stop:
                 raise KeyboardInterrupt(_how_to_go_on(trainer, settings, checkpoint)) from stop
-    share_buffers(module)
-    rate = told.images_per_second
-    return rate and rate * settings.devices * settings.nodes
+    return told.images_per_second
+
+
+def _take_average(average: WeightAverage, module: GroupTraining, epoch: int) -> None:
+    """Let the module's networks be the average of themselves; ``epoch`` says which batches are drawn for it."""
+    device = pick_device()
+    module.to(device)
+    module.begin(epoch)
+    batches = (module.transfer_batch_to_device(batch, device, 0) for batch in module.batches)
+    average.take(batches, lambda batch: module.training_step(batch, 0))
 
 
 def _how_to_go_on(trainer: Trainer, settings: LoopSettings, checkpoint: Path) -> str:

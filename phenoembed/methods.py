@@ -42,9 +42,12 @@ class GroupClassifier(nn.Module):
         """(images, dim) -> (groups, classes)."""
         raise TypeError(f"{type(self).__name__} does not say how a group's score follows from its images")
 
-    def loss(self, features: Tensor, members: Members, labels: Tensor) -> Tensor:
-        """Mean over groups of -log Q(y | X), Eq. (4). ``labels``: (groups,) class numbers."""
-        return F.cross_entropy(self(features, members), labels)
+    def loss(self, features: Tensor, members: Members, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Mean over groups of -log Q(y | X), Eq. (4). ``labels``: (groups,) class numbers.
+
+        ``smoothing``: this share of each label is spread evenly over all classes (Szegedy et al., 2016, Section 7).
+        """
+        return F.cross_entropy(self(features, members), labels, label_smoothing=smoothing)
 
 
 class Product(GroupClassifier):
@@ -64,9 +67,9 @@ class Product(GroupClassifier):
 class Baseline(Product):
     """The paper's naive classifier (Section 5.2): trained on single images, the product only at inference."""
 
-    def loss(self, features: Tensor, members: Members, labels: Tensor) -> Tensor:
+    def loss(self, features: Tensor, members: Members, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         """Mean over images of -log P(y | x), Eq. (1)."""
-        return F.cross_entropy(self.classifier(features), labels[members.group])
+        return F.cross_entropy(self.classifier(features), labels[members.group], label_smoothing=smoothing)
 
 
 class Balanced(GroupClassifier):

@@ -32,6 +32,7 @@ from phenoembed.model import EMBEDDING_DIM, Encoder, pick_device, to_network
 from phenoembed.plate_light import preparer_for
 from phenoembed.preparation import Preparation
 from phenoembed.progress import Progress, Stage, silent
+from phenoembed.refinements import Refinements
 from phenoembed.screen import Screen, choose_plane
 from phenoembed_store.errors import TrainingError
 from phenoembed_store.schema import SCREEN_SCHEMA
@@ -55,10 +56,12 @@ class Settings:
     calibrate: bool = True  # keep a part of the training groups back for the temperature; the paper does not
     augmentation: Augmentation = field(default_factory=Augmentation)
     preparation: Preparation = field(default_factory=Preparation)
+    refinements: Refinements = field(default_factory=Refinements)
 
     def check(self) -> None:
         """Raise TrainingError (of its preparation PhenoembedError) on a value that cannot be meant."""
         self.preparation.check()
+        self.refinements.check()
         for name, least in (("epochs", 1), ("fold", 0), ("devices", 1), ("nodes", 1)):
             if getattr(self, name) < least:
                 raise TrainingError(f"{name} is {getattr(self, name)}; {least} or more is needed")
@@ -331,9 +334,10 @@ def _run_name(screen: Screen, settings: Settings) -> str:
 
 
 def _said(settings: Settings) -> dict[str, Any]:
-    """The settings by name; the default preparation is left out, as before there was a choice."""
-    said = asdict(settings)
-    return said if settings.preparation.digest() else {k: v for k, v in said.items() if k != "preparation"}
+    """The settings by name; a default preparation and refinements are left out, as before there was a choice."""
+    said = asdict(settings) | {"refinements": settings.refinements.said()}
+    kept = {"preparation": bool(settings.preparation.digest()), "refinements": bool(said["refinements"])}
+    return {name: value for name, value in said.items() if kept.get(name, True)}
 
 
 def _content(screen: Screen) -> list[Any]:

@@ -33,6 +33,13 @@ def train(
     calibrate: Annotated[
         bool, typer.Option(help="Keep a twelfth of the training groups back to fit a temperature on.")
     ] = True,
+    average: Annotated[
+        str,
+        typer.Option(help="Of the weights along the training, kept in the end: none, ema (the last tenth) or swa."),
+    ] = "none",
+    label_smoothing: Annotated[
+        float, typer.Option(help="Share of each label that is spread over all classes; 0.1 is usual.")
+    ] = 0.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     config: Config = None,
     reading: Any = None,
@@ -43,7 +50,9 @@ def train(
     """Train an encoder on groups of images over dose and time, holding a fold out to test it."""
     screen = read_plates(plates, reading)
     preparation = choose_preparation(preparing, store)
-    from phenoembed.training import Settings, train_folds  # takes seconds: what is wrong with the plates is said first
+    # these take seconds: what is wrong with the plates is said first
+    from phenoembed.refinements import Refinements
+    from phenoembed.training import Settings, train_folds
 
     settings = Settings(
         method=method,
@@ -57,6 +66,7 @@ def train(
         nodes=nodes,
         calibrate=calibrate,
         preparation=preparation,
+        refinements=Refinements(average, label_smoothing),
     )
     trained = train_folds(
         screen, store, settings, fold, resume=resume, stage=lambda name: progress_bar(name, unit=_UNITS[name])
