@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from compare_methods import TESTS, THREADS, once, read, screen_of, settings_of, store_of, train_one
+from compare_methods import EPOCHS, TESTS, THREADS, once, read, screen_of, settings_of, store_of, train_one
 from phenoembed.preparation import Preparation
 from phenoembed.refinements import Refinements
 
@@ -24,6 +24,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ema": {"refinements": Refinements(average="ema")},
     "swa": {"refinements": Refinements(average="swa")},
     "label-smoothing": {"refinements": Refinements(label_smoothing=0.1)},
+    "consistency": {"refinements": Refinements(consistency=1.0)},
+    "warm-start": {"refinements": Refinements(warm_start=EPOCHS // 2)},
     "plate-normalise": {"preparation": Preparation(normalise="plate")},
 }
 """What of the settings each option changes."""

@@ -10,15 +10,20 @@ from torch.utils.data import IterableDataset
 
 from phenoembed.groups import Groups
 from phenoembed.methods import Members
+from phenoembed.pairs import Origins, in_pairs
 from phenoembed.pixels import Pixels
 
 
 class Batch(NamedTuple):
-    """``pixels``: (images, height, width) as stored; ``labels``: (groups,) class numbers."""
+    """``pixels``: (images, height, width) as stored; ``labels``: (groups,) class numbers.
+
+    ``origins``: treatment and replicate of the images, (images,) numbers each, where they are asked for.
+    """
 
     pixels: Tensor
     members: Members
     labels: Tensor
+    origins: tuple[Tensor, Tensor] | None = None
 
 
 class GroupBatches(IterableDataset[Batch]):
@@ -26,6 +31,8 @@ class GroupBatches(IterableDataset[Batch]):
 
     ``shuffle_seed``: the order of epoch e follows from (seed, e) alone, so a resumed training sees the same batches.
     ``share``: (r, n) deals the groups of every batch to n processes, as evenly as can be, and gives the r-th its own.
+    ``origins``: of all images; given, groups of one label come in pairs of two replicates (but for pairs that the
+    border of a batch cuts), and batches say their images' origins.
     """
 
     def __init__(
@@ -37,8 +44,10 @@ class GroupBatches(IterableDataset[Batch]):
         batch_groups: int,
         shuffle_seed: int | None = None,
         share: tuple[int, int] = (0, 1),
+        origins: Origins | None = None,
     ) -> None:
         self.pixels, self.groups, self.places, self.labels = pixels, groups, places, labels
+        self.origins = origins
         self.rank, self.n_shares = share
         # at least two groups a batch, where there are two: batch normalisation cannot train on one image
         self.n_batches = max(1, min(-(-len(places) // batch_groups), len(places) // (2 * self.n_shares)))
@@ -54,15 +63,28 @@ class GroupBatches(IterableDataset[Batch]):
         return sum(len(self.groups.rows[place]) for place in self.places)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = np.arange(len(self.places))
-        if self.shuffle_seed is not None:
-            order = np.random.default_rng((self.shuffle_seed, self.epoch)).permutation(order)
+        order = self._order()
         for chosen in np.array_split(order, self.n_batches):
             chosen = np.array_split(chosen, self.n_shares)[self.rank]
             places = self.places[chosen]
             rows = np.concatenate([self.groups.rows[place] for place in places])
             pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[rows]))
-            yield Batch(pixels, members_of(self.groups, places), torch.from_numpy(self.labels[chosen]))
+            labels = torch.from_numpy(self.labels[chosen])
+            yield Batch(pixels, members_of(self.groups, places), labels, self._origins_of(rows))
+
+    def _order(self) -> np.ndarray:
+        if self.shuffle_seed is None:
+            return np.arange(len(self.places))
+        rng = np.random.default_rng((self.shuffle_seed, self.epoch))
+        if self.origins is None:
+            return rng.permutation(len(self.places))
+        firsts = np.array([self.groups.rows[place][0] for place in self.places])
+        return in_pairs(self.labels, self.origins.replicate[firsts], rng)
+
+    def _origins_of(self, rows: np.ndarray) -> tuple[Tensor, Tensor] | None:
+        if self.origins is None:
+            return None
+        return torch.from_numpy(self.origins.treatment[rows]), torch.from_numpy(self.origins.replicate[rows])
 
 
 def members_of(groups: Groups, places: Sequence[int] | np.ndarray) -> Members:

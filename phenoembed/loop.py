@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from phenoembed.augment import Augmentation
 from phenoembed.averaging import WeightAverage
 from phenoembed.batches import Batch, GroupBatches
+from phenoembed.consistency import replicate_spread
 from phenoembed.distributed import share_buffers
 from phenoembed.methods import GroupClassifier
 from phenoembed.model import Encoder, pick_device, to_network
@@ -50,7 +51,49 @@ class LoopSettings(Protocol):
     def refinements(self) -> Refinements: ...
 
 
-class GroupTraining(LightningModule):
+class Batches(Protocol):
+    """What the loop needs of batches; what is drawn in an epoch follows from its number."""
+
+    epoch: int
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Training(LightningModule):
+    """What all trainings share: epochs that follow from seed and number, AdamW, the rate at each step."""
+
+    called = "epochs"
+
+    def __init__(self, batches: Batches, settings: LoopSettings, epochs: int, first_epoch: int = 0) -> None:
+        super().__init__()
+        self.batches, self.settings, self.epochs, self.first_epoch = batches, settings, epochs, first_epoch
+
+    def on_train_epoch_start(self) -> None:
+        self.begin(self.first_epoch + self.current_epoch)
+
+    def begin(self, epoch: int) -> None:
+        """Batches, augmentations and dropout of an epoch follow from (seed, epoch, rank) alone."""
+        self.batches.epoch = epoch
+        torch.manual_seed((self.settings.seed * 100_003 + epoch) * 1_009 + self.global_rank)
+
+    def rate(self, epoch: float) -> float:
+        """Factor of the learning rate at ``epoch``, which may lie between two."""
+        return warm_restarts(epoch, self.epochs)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(
+            self.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=True,  # a fifth of the time of the plain loop on CPU: 11 ms instead of 65 a step
+        )
+        steps = len(self.batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate(step / steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class GroupTraining(Training):
     """Encoder and group classifier, trained on Eq. (4) with AdamW and warm restarts."""
 
     def __init__(
@@ -63,36 +106,18 @@ class GroupTraining(LightningModule):
         sd: float,
         scale: float,
     ) -> None:
-        super().__init__()
+        super().__init__(batches, settings, settings.epochs)
         self.encoder, self.head = encoder.to(memory_format=torch.channels_last), head
-        self.batches, self.settings = batches, settings
         self.mean, self.sd, self.scale = mean, sd, scale
-
-    def on_train_epoch_start(self) -> None:
-        self.begin(self.current_epoch)
-
-    def begin(self, epoch: int) -> None:
-        """Batches, augmentations and dropout of an epoch follow from (seed, epoch, rank) alone."""
-        self.batches.epoch = epoch
-        torch.manual_seed((self.settings.seed * 100_003 + epoch) * 1_009 + self.global_rank)
 
     def training_step(self, batch: Batch, _number: int) -> Tensor:
         images = to_network(batch.pixels, self.mean, self.sd, self.scale)
         features = self.encoder(self.settings.augmentation(images))
-        return self.head.loss(features, batch.members, batch.labels, self.settings.refinements.label_smoothing)
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.parameters(),
-            lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
-            fused=True,  # a fifth of the time of the plain loop on CPU: 11 ms instead of 65 a step
-        )
-        steps = len(self.batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warm_restarts(step / steps, self.settings.epochs)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        chosen = self.settings.refinements
+        loss = self.head.loss(features, batch.members, batch.labels, chosen.label_smoothing)
+        if batch.origins is not None:
+            loss = loss + chosen.consistency * replicate_spread(features, *batch.origins)
+        return loss
 
 
 class _Checkpoint(Callback):
@@ -152,26 +177,20 @@ def run_loop(
     module = GroupTraining(encoder, head, batches, settings, mean, sd, scale)
     kind = settings.refinements.average
     averages = [WeightAverage(nn.ModuleList([encoder, head]), kind, settings.epochs)] if kind != "none" else []
-    rate = _fit(module, settings, checkpoint, progress, averages)
+    rate = fit(module, checkpoint, progress, averages)
     for average in averages:
         _take_average(average, module, settings.epochs)
-    share_buffers(module)
-    return rate and rate * settings.devices * settings.nodes
+        share_buffers(module)
+    return rate
 
 
-def _fit(
-    module: GroupTraining,
-    settings: LoopSettings,
-    checkpoint: Path,
-    progress: Progress,
-    callbacks: Sequence[Callback],
-) -> float | None:
-    """Lightning's loop; images a second of this process."""
-    told = _Told(progress)
+def fit(module: Training, checkpoint: Path, progress: Progress, callbacks: Sequence[Callback] = ()) -> float | None:
+    """Lightning's loop over the module's epochs, as ``run_loop``: going on, images a second, KeyboardInterrupt."""
+    settings, told = module.settings, _Told(progress)
     on_gpu = torch.cuda.is_available()
     with _quiet():
         trainer = Trainer(
-            max_epochs=settings.epochs,
+            max_epochs=module.epochs,
             devices=settings.devices,
             num_nodes=settings.nodes,
             strategy="ddp" if settings.devices * settings.nodes > 1 else "auto",
@@ -187,17 +206,24 @@ def _fit(
         )
         # A loader draws a number when an epoch begins; from the global generator, that would be before the epoch's seed
         # in the first epoch of a run and after it in the others, and a resumed training would go another way.
-        loader = DataLoader(module.batches, batch_size=None, pin_memory=on_gpu, generator=torch.Generator())
+        loader = DataLoader[Any](
+            module.batches,  # type: ignore[arg-type]  # an IterableDataset
+            batch_size=None,
+            pin_memory=on_gpu,
+            generator=torch.Generator(),
+        )
         resumed = checkpoint if checkpoint.exists() else None
         with _stoppable():
             try:
                 trainer.fit(module, loader, ckpt_path=resumed, weights_only=False if resumed else None)
             except _StopNowError as stop:
-                raise KeyboardInterrupt(_how_to_go_on(trainer, settings, checkpoint)) from stop
-    return told.images_per_second
+                raise KeyboardInterrupt(_how_to_go_on(trainer, module, checkpoint)) from stop
+    share_buffers(module)
+    rate = told.images_per_second
+    return rate and rate * settings.devices * settings.nodes
 
 
-def _take_average(average: WeightAverage, module: GroupTraining, epoch: int) -> None:
+def _take_average(average: WeightAverage, module: Training, epoch: int) -> None:
     """Let the module's networks be the average of themselves; ``epoch`` says which batches are drawn for it."""
     device = pick_device()
     module.to(device)
@@ -206,10 +232,13 @@ def _take_average(average: WeightAverage, module: GroupTraining, epoch: int) -> 
     average.take(batches, lambda batch: module.training_step(batch, 0))
 
 
-def _how_to_go_on(trainer: Trainer, settings: LoopSettings, checkpoint: Path) -> str:
-    if not checkpoint.exists():
+def _how_to_go_on(trainer: Trainer, module: Training, checkpoint: Path) -> str:
+    if checkpoint.exists():
+        saved = f"{trainer.current_epoch} of {module.epochs} {module.called} are saved"
+    elif any(checkpoint.parent.glob("*.ckpt")):
+        saved = "the warm start is saved"
+    else:
         return "interrupted in the first epoch: nothing to keep yet"
-    saved = f"{trainer.current_epoch} of {settings.epochs} epochs are saved"
     return f"interrupted; {saved}: the same command with --resume goes on"
 
 

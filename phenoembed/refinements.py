@@ -1,5 +1,6 @@
 """What a training may do beyond the paper's, each thing switched on by itself; the default is none of it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +16,8 @@ class Refinements:
 
     average: str = "none"  # of the weights over steps or epochs: see averaging.py
     label_smoothing: float = 0.0  # this share of a label is spread evenly over all classes
+    consistency: float = 0.0  # weight of the spread between replicates of a treatment: see consistency.py
+    warm_start: int = 0  # epochs without classes, before the others: see warm_start.py
 
     def check(self) -> None:
         """Raise TrainingError on a value that cannot be meant."""
@@ -22,6 +25,10 @@ class Refinements:
             raise TrainingError(f"--average '{self.average}' is not one of {', '.join(AVERAGES)}")
         if not 0 <= self.label_smoothing < 1:
             raise TrainingError(f"--label-smoothing {self.label_smoothing}: it lies between 0 and 1, usually at 0.1")
+        if not 0 <= self.consistency < math.inf:
+            raise TrainingError(f"--consistency {self.consistency}: it is 0 or more, and 1 weighs as much as the loss")
+        if self.warm_start < 0:
+            raise TrainingError(f"--warm-start {self.warm_start}: a number of epochs is 0 or more")
 
     def said(self) -> dict[str, Any]:
         """What differs from the default: a training's name is made of it."""

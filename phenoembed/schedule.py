@@ -1,4 +1,4 @@
-"""The learning rate over a training: cosine annealing with warm restarts, at any length."""
+"""The learning rate over a training: cosine annealing, with warm restarts at any length or without."""
 
 import math
 
@@ -13,4 +13,9 @@ def warm_restarts(epoch: float, epochs: int) -> float:
     start, length = 0.0, unit
     while epoch >= start + length and length < 4 * unit:
         start, length = start + length, 2 * length
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (epoch - start) / length)))
+    return cosine((epoch - start) / length)
+
+
+def cosine(share: float) -> float:
+    """Factor of the initial learning rate when this share of the steps is done: one cycle without restarts."""
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))

@@ -25,15 +25,17 @@ from phenoembed.encoders import save_encoder
 from phenoembed.folds import SPLITS, Fold, Split, count_folds, keep_back, make_fold
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import save_own_head
-from phenoembed.loop import run_loop
+from phenoembed.loop import fit, run_loop
 from phenoembed.methods import GroupClassifier, build_method
 from phenoembed.metrics import calibrated_metrics
 from phenoembed.model import EMBEDDING_DIM, Encoder, pick_device, to_network
+from phenoembed.pairs import Origins, origins_of
 from phenoembed.plate_light import preparer_for
 from phenoembed.preparation import Preparation
 from phenoembed.progress import Progress, Stage, silent
 from phenoembed.refinements import Refinements
 from phenoembed.screen import Screen, choose_plane
+from phenoembed.warm_start import PairBatches, WarmStart
 from phenoembed_store.errors import TrainingError
 from phenoembed_store.schema import SCREEN_SCHEMA
 
@@ -114,6 +116,7 @@ class _Prepared:
     classes: tuple[str, ...]
     mean: float
     sd: float
+    origins: Origins
 
 
 def train(
@@ -126,8 +129,9 @@ def train(
 ) -> Trained:
     """Train one encoder on one fold of ``screen`` and put it, with its own head, into ``store``.
 
-    ``stage`` is entered for "reading" (images) and "training" (batches). ``resume`` goes on with an interrupted
-    training of the same screen and settings; None does so where there is one, and starts anew otherwise.
+    ``stage`` is entered for "reading" (images), "warm start" where one is asked for, and "training" (batches).
+    ``resume`` goes on with an interrupted training of the same screen and settings; None does so where there is one,
+    and starts anew otherwise.
     Raises TrainingError where the screen or settings do not allow it; KeyboardInterrupt, after saving, on Ctrl-C.
     """
     settings.check()
@@ -139,18 +143,22 @@ def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None,
     with stage("reading") as progress:
         prepared = first_before_others(lambda: _prepare(screen, store, settings, progress))
     run = store / "runs" / _run_name(screen, settings)
-    checkpoint = only_first(lambda: _open_run(run, resume))
+    only_first(lambda: _open_run(run, resume))
 
     torch.manual_seed(settings.seed)
     encoder = Encoder()
     head = build_method(settings.method, len(prepared.classes), EMBEDDING_DIM)
     bare = _config(screen, settings, prepared, untrained=True)
     untrained = only_first(lambda: save_encoder(store, encoder, None, bare, None))
+    pixels = (prepared.mean, prepared.sd, prepared.cache.scale)
+    checkpoint = run / "last.ckpt"
+    if settings.refinements.warm_start and not checkpoint.exists():
+        with stage("warm start") as progress:
+            module = WarmStart(encoder, _pair_batches(prepared, settings), settings, *pixels)
+            fit(module, run / "warm-start.ckpt", progress)
     batches = _batches(prepared, settings, prepared.fold.train, shuffle_seed=settings.seed)
     with stage("training") as progress:
-        images_per_second = run_loop(
-            encoder, head, batches, settings, prepared.mean, prepared.sd, prepared.cache.scale, checkpoint, progress
-        )
+        images_per_second = run_loop(encoder, head, batches, settings, *pixels, checkpoint, progress)
     encoder.eval()
     head.eval()
     temperature = fit_temperature(*_score(encoder, head, prepared, settings, prepared.fold.calibration))
@@ -174,17 +182,15 @@ def _with_plane(screen: Screen, settings: Settings) -> Screen:
     return screen if plane is None else choose_plane(screen, plane)
 
 
-def _open_run(run: Path, resume: bool | None) -> Path:
-    """The folder of an interrupted training, or an empty one: where its checkpoint is, or will be."""
-    checkpoint = run / "last.ckpt"
-    if resume and not checkpoint.exists():
+def _open_run(run: Path, resume: bool | None) -> None:
+    """Make the folder of a training, with the checkpoints of an interrupted one or none."""
+    if resume and not any(run.glob("*.ckpt")):
         raise TrainingError(
             f"nothing to resume in {run.parent}: no interrupted training of this screen and these settings"
         )
     if resume is False:
         shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True, exist_ok=True)
-    return checkpoint
 
 
 def _save(store: Path, encoder: Encoder, head: GroupClassifier, config: dict[str, Any], fold: Fold, run: Path) -> str:
@@ -254,7 +260,10 @@ def _prepare(screen: Screen, store: Path, settings: Settings, progress: Progress
     if len(classes) < 2:
         raise TrainingError(f"{len(classes)} treated compound(s) in the training groups; two or more are needed")
     mean, sd = cache.mean_and_sd(np.concatenate([groups.rows[place] for place in treated]))
-    return _Prepared(cache, groups, fold, classes, mean, sd)
+    origins = origins_of(screen.table)
+    if settings.refinements.consistency and len({origins.replicate[groups.rows[place][0]] for place in treated}) < 2:
+        raise TrainingError("--consistency compares replicates, and the training groups are of one; leave it out")
+    return _Prepared(cache, groups, fold, classes, mean, sd, origins)
 
 
 def _batches(
@@ -268,8 +277,19 @@ def _batches(
         [place for place in places if groups.compounds[place] in number and groups.roles[place] == "treated"], dtype=int
     )
     labels = np.array([number[name] for name in groups.compounds[places]], dtype=np.int64)
-    share = (rank(), world_size()) if shuffle_seed is not None else (0, 1)  # every process tests all groups
-    return GroupBatches(prepared.cache.pixels, groups, places, labels, settings.batch_groups, shuffle_seed, share)
+    training = shuffle_seed is not None
+    share = (rank(), world_size()) if training else (0, 1)  # every process tests all groups
+    origins = prepared.origins if training and settings.refinements.consistency else None
+    return GroupBatches(
+        prepared.cache.pixels, groups, places, labels, settings.batch_groups, shuffle_seed, share, origins
+    )
+
+
+def _pair_batches(prepared: _Prepared, settings: Settings) -> PairBatches:
+    """Pairs of the images of all training groups, controls too."""
+    places = prepared.groups.places(prepared.fold.train)
+    rows = np.concatenate([prepared.groups.rows[place] for place in places])
+    return PairBatches(prepared.cache.pixels, prepared.origins, rows, settings.seed, (rank(), world_size()))
 
 
 @torch.inference_mode()

@@ -40,6 +40,12 @@ def train(
     label_smoothing: Annotated[
         float, typer.Option(help="Share of each label that is spread over all classes; 0.1 is usual.")
     ] = 0.0,
+    consistency: Annotated[
+        float, typer.Option(help="Weight of how far replicates of a treatment differ within a batch; try 1.")
+    ] = 0.0,
+    warm_start: Annotated[
+        int, typer.Option(help="Epochs before the others, without classes: pairs of replicates, DMSO too (VICReg).")
+    ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     config: Config = None,
     reading: Any = None,
@@ -66,7 +72,7 @@ def train(
         nodes=nodes,
         calibrate=calibrate,
         preparation=preparation,
-        refinements=Refinements(average, label_smoothing),
+        refinements=Refinements(average, label_smoothing, consistency, warm_start),
     )
     trained = train_folds(
         screen, store, settings, fold, resume=resume, stage=lambda name: progress_bar(name, unit=_UNITS[name])
@@ -87,7 +93,7 @@ def train(
     note(f"next: {shlex.join(['phenoembed', 'index', str(plates), *as_typed(reading), '--store', str(store)])}")
 
 
-_UNITS = {"reading": "images", "training": "batches"}
+_UNITS = {"reading": "images", "warm start": "batches", "training": "batches"}
 
 
 def _rows(document: dict[str, Any]) -> list[list[Any]]:
