@@ -1,10 +1,10 @@
 """Every training option through a training: the same weights again, after a stop, and whatever is held out."""
 
-import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +14,56 @@ import pyarrow.compute as pc
 import pytest
 import torch
 from phenoembed.encoders import load_encoder
-from phenoembed.families import siblings
+from phenoembed.families import _recipe
 from phenoembed.groups import group_images
-from phenoembed.indexing import index_screen
 from phenoembed.methods import METHODS, Members, build_method
 from phenoembed.progress import Progress
 from phenoembed.refinements import Refinements, refinements_of
-from phenoembed.training import Settings, _family, train
+from phenoembed.training import Settings, Trained, _family, train
 from tests.conftest import Trial
-from tests.phenoembed.quick import embed_here
 from tifffile import imwrite
 
-import phenoembed_store
-from phenoembed import indexing
+from phenoembed import training
 from phenoembed_store.errors import TrainingError
 
-EACH = {
+OPTIONS = {
+    "none": Refinements(),
     "ema": Refinements(average="ema"),
     "swa": Refinements(average="swa"),
     "label smoothing": Refinements(label_smoothing=0.1),
     "consistency": Refinements(consistency=1.0),
     "warm start": Refinements(warm_start=2),
+    "all": Refinements("ema", 0.1, 1.0, 2),
 }
-ALL = Refinements("ema", 0.1, 1.0, 2)
 
 
-@contextmanager
-def undisturbed(_name: str) -> Iterator[Progress]:
-    yield lambda _done, _total: None
+@dataclass(frozen=True, eq=False)
+class Wholes:
+    """Trainings of two epochs that nothing disturbs, one for each of OPTIONS, made when they are asked for."""
+
+    trial: Trial
+    store: Path
+
+    @cache  # noqa: B019  # lives as long as the module's tests
+    def trained(self, name: str) -> Trained:
+        return train(self.trial.screen, self.store, settings_with(self.trial, OPTIONS[name]))
+
+    def config(self, name: str) -> dict[str, Any]:
+        return load_encoder(self.store, self.trained(name).encoder).config
 
 
-def stopped(stage: str) -> Any:
-    """Ctrl-C in the second of the two epochs of this stage."""
+@pytest.fixture(scope="module")
+def wholes(trial: Trial, tmp_path_factory: pytest.TempPathFactory) -> Wholes:
+    return Wholes(trial, tmp_path_factory.mktemp("refinements"))
+
+
+def stopped(stage: str, share: float) -> Any:
+    """Ctrl-C when more than this share of a stage's batches is done."""
 
     @contextmanager
     def stages(name: str) -> Iterator[Progress]:
         def advance(done: int, total: int) -> None:
-            if name == stage and done > total // 2:
+            if name == stage and done > share * total:
                 signal.raise_signal(signal.SIGINT)
 
         yield advance
@@ -62,36 +75,64 @@ def settings_with(trial: Trial, refinements: Refinements) -> Settings:
     return replace(trial.settings, epochs=2, refinements=refinements)
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_an_option_makes_another_encoder_and_says_so(trial: Trial, tmp_path: Path, name: str) -> None:
-    """Its config.json has the option, and its family is its own."""
-    plain, own = settings_with(trial, Refinements()), settings_with(trial, EACH[name])
-    ids = [train(trial.screen, tmp_path / "store", settings).encoder for settings in (plain, own)]
-    configs = [load_encoder(tmp_path / "store", identifier).config for identifier in ids]
-    assert [refinements_of(config) for config in configs] == [Refinements(), EACH[name]]
-    assert configs[0]["family"] != configs[1]["family"]
-    assert configs[0]["untrained_encoder"] == configs[1]["untrained_encoder"]
-    assert ids[0] != ids[1]
+def test_every_option_makes_another_encoder_and_says_so(wholes: Wholes) -> None:
+    """Its config.json has the options, its family is its own, and all begin with the same weights."""
+    configs = {name: wholes.config(name) for name in OPTIONS}
+    assert {name: refinements_of(config) for name, config in configs.items()} == OPTIONS
+    for key in ("id", "family"):
+        assert len({config[key] for config in configs.values()}) == len(OPTIONS)
+    assert len({config["untrained_encoder"] for config in configs.values()}) == 1
+
+
+def test_methods_are_compared_where_options_are_the_same(wholes: Wholes) -> None:
+    """Options are part of what two trainings have in common; an old config.json has none."""
+    configs = {name: wholes.config(name) for name in OPTIONS}
+    old = {key: value for key, value in configs["none"].items() if key != "refinements"}
+    assert [name for name, config in configs.items() if _recipe(config) == _recipe(old)] == ["none"]
+    assert len({str(_recipe(config)) for config in configs.values()}) == len(OPTIONS)
 
 
 @pytest.mark.parametrize(
-    ("name", "stage"), [("ema", "training"), ("swa", "training"), ("all", "warm start"), ("all", "training")]
+    ("name", "stage", "share", "said"),
+    [
+        ("ema", "training", 0.5, "1 of 2 epochs are saved"),
+        ("swa", "training", 0.5, "1 of 2 epochs are saved"),
+        ("all", "warm start", 0.5, "1 of 2 epochs of the warm start are saved"),
+        ("all", "training", 0.0, "the warm start is saved"),
+        ("all", "training", 0.5, "1 of 2 epochs are saved"),
+    ],
 )
-def test_a_stopped_training_ends_with_the_same_weights(trial: Trial, tmp_path: Path, name: str, stage: str) -> None:
+def test_a_stopped_training_ends_with_the_same_weights(
+    trial: Trial, wholes: Wholes, tmp_path: Path, name: str, stage: str, share: float, said: str
+) -> None:
     """Options with a state of their own: averages so far, the expander, a warm start that is done."""
-    settings = settings_with(trial, (EACH | {"all": ALL})[name])
-    whole = train(trial.screen, tmp_path / "whole", settings)
-    with pytest.raises(KeyboardInterrupt, match="1 of 2 epochs"):
-        train(trial.screen, tmp_path / "halved", settings, stage=stopped(stage))
-    assert train(trial.screen, tmp_path / "halved", settings, resume=True).encoder == whole.encoder
+    settings = settings_with(trial, OPTIONS[name])
+    with pytest.raises(KeyboardInterrupt, match=said):
+        train(trial.screen, tmp_path, settings, stage=stopped(stage, share))
+    assert train(trial.screen, tmp_path, settings, resume=True).encoder == wholes.trained(name).encoder
 
 
-def test_what_is_held_out_is_not_seen(trial: Trial, own_plates: Path, tmp_path: Path) -> None:
+def test_a_training_with_nothing_left_to_do_is_the_average_too(
+    trial: Trial, wholes: Wholes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the last epoch and before the encoder was saved."""
+
+    def killed(*_: Any) -> None:
+        raise MemoryError
+
+    settings = settings_with(trial, OPTIONS["ema"])
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit_temperature", killed)
+        with pytest.raises(MemoryError):
+            train(trial.screen, tmp_path, settings)
+    assert train(trial.screen, tmp_path, settings, resume=True).encoder == wholes.trained("ema").encoder
+
+
+def test_what_is_held_out_is_not_seen(trial: Trial, wholes: Wholes, own_plates: Path, tmp_path: Path) -> None:
     """Noise in the place of every image outside of the training groups, controls too: the same weights, bit by bit."""
     from phenoembed.readers import read_screen
 
-    settings = settings_with(trial, ALL)
-    found = train(trial.screen, tmp_path / "store", settings)
+    found = wholes.trained("all")
     screen = read_screen(own_plates)
     groups = group_images(screen.table)
     rows = np.concatenate([groups.rows[place] for place in groups.places(found.fold.train)])
@@ -102,7 +143,7 @@ def test_what_is_held_out_is_not_seen(trial: Trial, own_plates: Path, tmp_path: 
         path = screen.image_path(row)
         path.unlink()
         imwrite(path, rng.integers(0, 65535, (32, 32), dtype=np.uint16))
-    assert train(screen, tmp_path / "other", settings).encoder == found.encoder
+    assert train(screen, tmp_path / "other", settings_with(trial, OPTIONS["all"])).encoder == found.encoder
 
 
 def test_names_of_trainings_without_options_are_as_before(trial: Trial) -> None:
@@ -110,31 +151,8 @@ def test_names_of_trainings_without_options_are_as_before(trial: Trial) -> None:
     said = asdict(trial.settings)
     for name in ("preparation", "refinements", "fold", "split"):
         del said[name]
-    from phenoembed import training
-
     expected = training._digest([said, training._content(trial.screen)])
     assert _family(trial.screen, trial.settings) == expected
-
-
-def test_methods_are_compared_where_options_are_the_same(
-    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An encoder of another method is a sibling with the same options alone; an old config.json has none."""
-    monkeypatch.setattr(indexing, "embed_batches", embed_here)
-    smooth = Refinements(label_smoothing=0.1)
-    store = phenoembed_store.open(tmp_path / "store", create=True)
-    ids = []
-    for method, refinements in (("product", Refinements()), ("baseline", smooth), ("baseline", Refinements())):
-        settings = replace(trial.settings, epochs=1, method=method, refinements=refinements)
-        ids.append(train(trial.screen, store.path, settings).encoder)
-        index_screen(trial.screen, store, ids[-1], baseline=False)
-    config = store.path / "encoders" / ids[0] / "config.json"
-    old = json.loads(config.read_text())
-    del old["refinements"]
-    config.write_text(json.dumps(old))
-    folds, _ = siblings(store, ids[0])
-    assert {one.encoder for one in folds} == {ids[0], ids[2]}
-    assert [one.encoder for one in siblings(store, ids[1])[0]] == [ids[1]]
 
 
 @pytest.mark.parametrize("method", METHODS)
