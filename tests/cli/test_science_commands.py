@@ -124,6 +124,16 @@ def test_a_config_file_gives_options_and_what_is_typed_goes_first(plates: Path, 
         assert complaint in line
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("average", "mean"), ("label-smoothing", "1"), ("consistency", "-1"), ("warm-start", "-1")]
+)
+def test_a_training_option_is_checked_under_its_own_name(plates: Path, tmp_path: Path, option: str, value: str) -> None:
+    """What is typed reaches the setting of that name: a value that cannot be meant is said beside it."""
+    line = error_of("train", plates, f"--{option}={value}", "--store", tmp_path)[1]
+    assert f"--{option}" in line
+    assert value in line
+
+
 def test_index_names_what_it_rejected_and_exits_with_1(trial: Trial, own_plates: Path, tmp_path: Path) -> None:
     """Six bad files: each on a line of standard error with its reason; the document counts them; the rest is in."""
     store = trial.copy(tmp_path / "store").path
