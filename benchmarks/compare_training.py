@@ -59,18 +59,26 @@ def run(folder: Path, kind: str, seed: int, option: str) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Top-1 (mean ± sd over screens) and its difference to the plain training on the same screen, as Markdown."""
+    """Top-1 and top-5 (mean ± sd over screens), and their differences to the plain training on the same screen.
+
+    In brackets how often the option was ahead, equal, behind. Markdown.
+    """
     plain = {(row["kind"], row["seed"]): row for row in rows if row["option"] == PLAIN}
-    lines = ["| option | test groups | top-1 | minus none | ahead, equal, behind |", "| --- " * 5 + "|"]
+    lines = ["| option | test groups | screens | top-1 | minus none | top-5 | minus none |", "| --- " * 7 + "|"]
     for option in OPTIONS:
         own = [row for row in rows if row["option"] == option and (row["kind"], row["seed"]) in plain]
         for name, spoken in TESTS.items() if own else ():
-            found = np.array([row[name]["top1"] for row in own])
-            gains = found - np.array([plain[row["kind"], row["seed"]][name]["top1"] for row in own])
-            counts = ", ".join(str(int(n)) for n in ((gains > 0).sum(), (gains == 0).sum(), (gains < 0).sum()))
-            cells = [_spread(found), "", ""] if option == PLAIN else [_spread(found), _spread(gains, "+"), counts]
-            lines.append(f"| {option} | {spoken} | {' | '.join(cells)} |")
+            cells = [option, spoken, str(len(own))]
+            for figure in ("top1", "top5"):
+                found = np.array([row[name][figure] for row in own])
+                gains = found - np.array([plain[row["kind"], row["seed"]][name][figure] for row in own])
+                cells += [_spread(found), "" if option == PLAIN else f"{_spread(gains, '+')} ({_counts(gains)})"]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _counts(gains: np.ndarray) -> str:
+    return ", ".join(str(int(found.sum())) for found in (gains > 0, gains == 0, gains < 0))
 
 
 def _spread(values: np.ndarray, sign: str = "") -> str:

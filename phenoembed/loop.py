@@ -121,7 +121,7 @@ class GroupTraining(Training):
 
 
 class _Checkpoint(Callback):
-    """Writes ``last.ckpt`` beside and renames it, after every epoch: a kill at any moment leaves a whole one."""
+    """Writes a checkpoint beside and renames it, after every epoch: a kill at any moment leaves a whole one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
