@@ -169,6 +169,7 @@ def run_loop(
     scale: float,
     checkpoint: Path,
     progress: Progress,
+    callbacks: Sequence[Callback] = (),
 ) -> float | None:
     """Train in place; go on from ``checkpoint`` where it exists. Returns images a second, None when nothing was left.
 
@@ -177,7 +178,7 @@ def run_loop(
     module = GroupTraining(encoder, head, batches, settings, mean, sd, scale)
     kind = settings.refinements.average
     averages = [WeightAverage(nn.ModuleList([encoder, head]), kind, settings.epochs)] if kind != "none" else []
-    rate = fit(module, checkpoint, progress, averages)
+    rate = fit(module, checkpoint, progress, [*averages, *callbacks])
     for average in averages:
         _take_average(average, module, settings.epochs)
         share_buffers(module)

@@ -25,6 +25,7 @@ from phenoembed.encoders import save_encoder
 from phenoembed.folds import SPLITS, Fold, Split, count_folds, keep_back, make_fold
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import save_own_head
+from phenoembed.logs import epoch_log
 from phenoembed.loop import fit, run_loop
 from phenoembed.methods import GroupClassifier, build_method
 from phenoembed.metrics import calibrated_metrics
@@ -126,23 +127,25 @@ def train(
     *,
     resume: bool | None = False,
     stage: Stage = silent,
+    log: str = "none",
 ) -> Trained:
     """Train one encoder on one fold of ``screen`` and put it, with its own head, into ``store``.
 
     ``stage`` is entered for "reading" (images), "warm start" where one is asked for, and "training" (batches).
     ``resume`` goes on with an interrupted training of the same screen and settings; None does so where there is one,
-    and starts anew otherwise.
+    and starts anew otherwise. ``log``: see ``epoch_log``; it keeps the loss of every epoch below the store's ``logs/``.
     Raises TrainingError where the screen or settings do not allow it; KeyboardInterrupt, after saving, on Ctrl-C.
     """
     settings.check()
     with joined(settings.devices, settings.nodes):
-        return _train(_with_plane(screen, settings), store, settings, resume, stage)
+        return _train(_with_plane(screen, settings), store, settings, resume, stage, log)
 
 
-def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None, stage: Stage) -> Trained:
+def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None, stage: Stage, log: str) -> Trained:
     with stage("reading") as progress:
         prepared = first_before_others(lambda: _prepare(screen, store, settings, progress))
     run = store / "runs" / _run_name(screen, settings)
+    logs = epoch_log(log, store / "logs" / run.name)
     only_first(lambda: _open_run(run, resume))
 
     torch.manual_seed(settings.seed)
@@ -155,10 +158,10 @@ def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None,
     if settings.refinements.warm_start and not checkpoint.exists():
         with stage("warm start") as progress:
             module = WarmStart(encoder, _pair_batches(prepared, settings), settings, *pixels)
-            fit(module, run / "warm-start.ckpt", progress)
+            fit(module, run / "warm-start.ckpt", progress, epoch_log(log, store / "logs" / f"{run.name}-warm-start"))
     batches = _batches(prepared, settings, prepared.fold.train, shuffle_seed=settings.seed)
     with stage("training") as progress:
-        images_per_second = run_loop(encoder, head, batches, settings, *pixels, checkpoint, progress)
+        images_per_second = run_loop(encoder, head, batches, settings, *pixels, checkpoint, progress, logs)
     encoder.eval()
     head.eval()
     temperature = fit_temperature(*_score(encoder, head, prepared, settings, prepared.fold.calibration))
@@ -208,6 +211,7 @@ def train_folds(
     *,
     resume: bool = False,
     stage: Stage = silent,
+    log: str = "none",
 ) -> list[Trained]:
     """Train fold number ``folds``, or one encoder for each fold where it is "all".
 
@@ -216,14 +220,14 @@ def train_folds(
     if folds != "all" and not folds.isdecimal():
         raise TrainingError(f"fold {folds!r} is neither a number from 0 nor 'all'")
     if folds != "all":
-        return [train(screen, store, replace(settings, fold=int(folds)), resume=resume, stage=stage)]
+        return [train(screen, store, replace(settings, fold=int(folds)), resume=resume, stage=stage, log=log)]
     settings.check()
     n_folds = count_folds(group_images(_with_plane(screen, settings).table).table, settings.split)
     trained = []
     for number in range(n_folds):
         one = replace(settings, fold=number)
         if not (resume and find_trained(store, screen, one)):
-            trained.append(train(screen, store, one, resume=None if resume else False, stage=stage))
+            trained.append(train(screen, store, one, resume=None if resume else False, stage=stage, log=log))
     if not trained:
         raise TrainingError(
             f"all {n_folds} folds of the {settings.split} split are trained already with these settings"

@@ -47,6 +47,9 @@ def train(
         int, typer.Option(help="Epochs before the others, without classes: pairs of replicates, DMSO too (VICReg).")
     ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    log: Annotated[
+        str, typer.Option(help="Loss of every epoch, below logs/ of the store: csv, tensorboard or none.")
+    ] = "csv",
     config: Config = None,
     reading: Any = None,
     preparing: Any = None,
@@ -75,7 +78,7 @@ def train(
         refinements=Refinements(average, label_smoothing, consistency, warm_start),
     )
     trained = train_folds(
-        screen, store, settings, fold, resume=resume, stage=lambda name: progress_bar(name, unit=_UNITS[name])
+        screen, store, settings, fold, resume=resume, stage=lambda name: progress_bar(name, unit=_UNITS[name]), log=log
     )
     if not first_process():
         return
