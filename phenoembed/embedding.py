@@ -105,7 +105,7 @@ def embed_files(paths: Sequence[Path], store: "Store", encoder: str) -> np.ndarr
     chosen = with_weights(store, encoder)
     sources = tuple((Path(path),) for path in paths)
     config = next(info.config for info in store.encoders() if info.id == chosen)
-    work = Work(store.path, (chosen,), quality=False, preparer=lone_preparer(config, store.path))
+    work = Work(Path(store.address), (chosen,), quality=False, preparer=lone_preparer(config, store.path))
     (answer,) = embed_batches(work, [(tuple(range(len(sources))), sources)])
     for path, reason in zip(paths, answer.reasons, strict=True):
         if reason:

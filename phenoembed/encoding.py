@@ -14,6 +14,7 @@ from phenoembed.planes import Source, content_hash, hash_bytes, plane_of, size_a
 from phenoembed.preparation import Preparer
 from phenoembed.quality import image_quality
 from phenoembed_store.errors import ImageError, StoreError
+from phenoembed_store.mirror import folder_of
 
 PRECISIONS = ("32", "bf16")
 """Of the network's arithmetic: float32, or bfloat16 where the device gains by it. Embeddings are float32 always."""
@@ -48,6 +49,7 @@ class Embedded:
 class Work:
     """What is to be done with every batch: the encoders, and how.
 
+    ``store``: where it lies; in object storage any machine can work.
     ``expected_shape``: of the screen's images; another one is a reason. ``quality``: judge the pixels' quality too.
     ``preparer``: what prepares the pixels; it knows the images by their numbers.
     ``workers``: threads that read, or on a cluster processes that read and embed; None: as fits the machine.
@@ -84,7 +86,8 @@ class Worker:
         from phenoembed.inference import Network
 
         self.work = work
-        self.networks = [Network(work.store, name) for name in work.encoders]
+        folder = folder_of(work.store)
+        self.networks = [Network(folder, name) for name in work.encoders]
         sizes = {network.size for network in self.networks}
         if len(sizes) > 1:
             raise StoreError(f"encoders of different image sizes ({sizes}) cannot be indexed in one run")

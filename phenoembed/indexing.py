@@ -34,7 +34,7 @@ Key = tuple[Any, ...]
 class Indexed:
     """What an indexing did. ``unchanged`` images were not read again; ``updated`` got new metadata only."""
 
-    store: Path
+    store: str  # where it lies
     version: int
     encoder: str
     indexed: int
@@ -47,7 +47,7 @@ class Indexed:
         """What ``index --json`` prints."""
         rate = self.images_per_second
         return {
-            "store": str(self.store),
+            "store": self.store,
             "version": self.version,
             "encoder": self.encoder,
             "indexed": self.indexed,
@@ -143,14 +143,14 @@ def index_screen(
         store.write_images(None, _reject_table(_unplaced(screen), chosen))
     shape = common_shape([source[0] for source in sources]) if len(plan.encode) else None
     preparer = preparer_for(screen.table, sources, preparation, store.path) if len(plan.encode) else Preparer()
-    work = Work(store.path, tuple(encoders), shape, quality, workers, precision, preparer)
+    work = Work(Path(store.address), tuple(encoders), shape, quality, workers, precision, preparer)
     answers = _engine(engine)(work, _batches(plan.encode, sources, batch_images)) if len(plan.encode) else None
     n_indexed, rejected, rate = _commit_answers(screen, store, work, plan, answers, commit_rows, progress)
     with suppress(NotInStore):  # every image was rejected: nothing is there to derive from
         store.refresh(chosen)
     rejected += [(_named(row), row["reason"]) for row in screen.rejected.to_pylist()]
     return Indexed(
-        store.path, store.version, chosen, n_indexed, plan.unchanged, len(plan.update), tuple(rejected), rate
+        store.address, store.version, chosen, n_indexed, plan.unchanged, len(plan.update), tuple(rejected), rate
     )
 
 

@@ -1,8 +1,8 @@
 """``--engine ray``: batches embedded by the workers of a Ray cluster, by the same function as on one machine.
 
 Workers answer, and the process that asked commits the answers in batches of its own: a worker that dies in the middle
-had written nothing, and Ray gives its batch to another. A cluster's machines have to see the images and the store's
-``encoders/`` under the same paths.
+had written nothing, and Ray gives its batch to another. A cluster's machines have to see the images and the store under
+the same paths, or both in object storage.
 """
 
 import logging

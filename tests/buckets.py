@@ -1,11 +1,24 @@
 """An S3 server on this machine, and buckets in it."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
+
+SERVER = """
+import time
+from moto.server import ThreadedMotoServer
+
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+time.sleep(3600)
+"""
+"""In a process of its own: libraries that wait for it may hold this one's interpreter."""
 
 ACCESS = {
     "AWS_ACCESS_KEY_ID": "key",
@@ -32,20 +45,21 @@ class Bucket:
 @contextmanager
 def s3_server() -> Iterator[str]:
     """The server's address; the environment leads to it meanwhile."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    command = [sys.executable, "-W", "ignore", "-c", SERVER]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout
+    address = f"http://127.0.0.1:{server.stdout.readline().strip()}"
     before = dict(os.environ)
-    os.environ.update(ACCESS | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"})
+    os.environ.update(ACCESS | {"AWS_ENDPOINT_URL": address})
     try:
-        yield f"http://{host}:{port}"
+        yield address
     finally:
         for name in (*ACCESS, "AWS_ENDPOINT_URL"):
             os.environ.pop(name, None)
         os.environ.update(before)
-        server.stop()
+        server.kill()
+        server.wait()
+        server.stdout.close()
 
 
 def new_bucket() -> Bucket:

@@ -9,6 +9,7 @@ from phenoembed_cli.config import Config
 from phenoembed_cli.options import DEFAULT_STORE, Json, Store
 from phenoembed_cli.output import first_process, note, print_json, print_table, progress_bar
 from phenoembed_cli.plates import DEFAULT_PLATES, Plates, as_typed, choose_preparation, read_plates, reads_plates
+from phenoembed_store.mirror import mirrored
 
 
 @reads_plates
@@ -58,28 +59,29 @@ def train(
 ) -> None:
     """Train an encoder on groups of images over dose and time, holding a fold out to test it."""
     screen = read_plates(plates, reading)
-    preparation = choose_preparation(preparing, store)
     # these take seconds: what is wrong with the plates is said first
     from phenoembed.refinements import Refinements
     from phenoembed.training import Settings, train_folds
 
-    settings = Settings(
-        method=method,
-        split=split,  # type: ignore[arg-type]  # checked by Settings
-        epochs=epochs,
-        size=size,
-        batch_groups=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        devices=devices,
-        nodes=nodes,
-        calibrate=calibrate,
-        preparation=preparation,
-        refinements=Refinements(average, label_smoothing, consistency, warm_start),
-    )
-    trained = train_folds(
-        screen, store, settings, fold, resume=resume, stage=lambda name: progress_bar(name, unit=_UNITS[name]), log=log
-    )
+    def stage(name: str) -> Any:
+        return progress_bar(name, unit=_UNITS[name])
+
+    with mirrored(store) as folder:
+        settings = Settings(
+            method=method,
+            split=split,  # type: ignore[arg-type]  # checked by Settings
+            epochs=epochs,
+            size=size,
+            batch_groups=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            devices=devices,
+            nodes=nodes,
+            calibrate=calibrate,
+            preparation=choose_preparation(preparing, folder),
+            refinements=Refinements(average, label_smoothing, consistency, warm_start),
+        )
+        trained = train_folds(screen, folder, settings, fold, resume=resume, stage=stage, log=log)
     if not first_process():
         return
     for one in trained:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from phenoembed_dashboard.catalogue import open_catalogue, open_store
 from phenoembed_store.errors import MissingExtra, PhenoembedError
+from phenoembed_store.remote import url_of
 
 OPTIONS: dict[str, object] = {
     "browser.gatherUsageStats": False,
@@ -21,11 +22,13 @@ OPTIONS: dict[str, object] = {
 
 
 def run(store: Path, port: int = 8501, headless: bool = False) -> None:
-    """Serve until interrupted. Raises MissingExtra without Streamlit, NotInStore without a store."""
+    """Serve until interrupted. Raises MissingExtra without Streamlit, PhenoembedError without a store in a folder."""
     try:
         from streamlit.web import bootstrap
     except ImportError:
         raise MissingExtra("streamlit", "dashboard") from None
+    if (url := url_of(store)) is not None:
+        raise PhenoembedError(f"the dashboard reads a store in a folder: aws s3 sync {url} FOLDER, and open that")
     open_store(store)
     _check_port(port)
     os.environ["PHENOEMBED_STORE"] = str(store.resolve())

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from phenoembed_store import groups
 from phenoembed_store.annotations import ANNOTATIONS_SCHEMA
+from phenoembed_store.mirror import Mirror
 from phenoembed_store.reader import Reader
 from phenoembed_store.schema import GROUPS_SCHEMA, IMAGES_SCHEMA, PREDICTIONS_SCHEMA, REJECTED_SCHEMA
 from phenoembed_store.tables import Table
@@ -23,6 +24,12 @@ class Contents:
     annotations: Table
     predictions: Table
     reader: Reader
+    mirror: Mirror | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the store lies, as ``--store`` names it."""
+        return str(self.path) if self.mirror is None else self.mirror.url
 
     def tables(self) -> dict[str, Table]:
         """Every table by the name of its folder."""
@@ -37,16 +44,20 @@ class Contents:
         return scan.read(where='"encoder" = $p0', parameters=[images.encoder]).sort_by("group_id")
 
 
-def open_contents(path: Path, version: int | None) -> Contents:
-    """The contents of a folder; ``version``: with the images as they were then."""
-    images = Table(path / "images", IMAGES_SCHEMA, version)
-    annotations = Table(path / "annotations", ANNOTATIONS_SCHEMA)
+def open_contents(path: Path, version: int | None, mirror: Mirror | None = None) -> Contents:
+    """The contents of a folder, or of the address it stands for; ``version``: with the images as they were then."""
+
+    def table(name: str, schema: pa.Schema, version: int | None = None) -> Table:
+        return Table(path / name, schema, version, None if mirror is None else f"{mirror.url}/{name}")
+
+    images, annotations = table("images", IMAGES_SCHEMA, version), table("annotations", ANNOTATIONS_SCHEMA)
     return Contents(
         path,
         images,
-        Table(path / "rejected", REJECTED_SCHEMA),
+        table("rejected", REJECTED_SCHEMA),
         Table(path / "groups", GROUPS_SCHEMA),
         annotations,
-        Table(path / "predictions", PREDICTIONS_SCHEMA),
-        Reader(path, images, annotations),
+        table("predictions", PREDICTIONS_SCHEMA),
+        Reader(path, images, annotations, mirror),
+        mirror,
     )

@@ -5,7 +5,8 @@ PhenoembedError
 ├── ImageError         one image cannot be used, and why
 ├── StoreError         the store is missing, damaged, or does not hold what was asked for
 │   ├── NotInStore     a compound, well, group, encoder or head that is not there
-│   └── QueryError     SQL or a filter that DuckDB refuses
+│   ├── QueryError     SQL or a filter that DuckDB refuses
+│   └── Overtaken      another machine has written to the table meanwhile
 ├── TrainingError      a screen, split or checkpoint that cannot be trained on
 └── MissingExtra       an optional dependency is not installed
 
@@ -74,6 +75,10 @@ class NotInStore(StoreError):  # noqa: N818 - reads as what it says: "nocodazole
 
 class QueryError(StoreError):
     """SQL or a filter that DuckDB refuses, or that reaches for more than the store's views."""
+
+
+class Overtaken(StoreError):  # noqa: N818
+    """Another machine has written to the table since it was read; reading it again and writing then helps."""
 
 
 class TrainingError(PhenoembedError):

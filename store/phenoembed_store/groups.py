@@ -37,7 +37,8 @@ def write_groups(table: Table, images: Images, made: Mapping[str, str]) -> None:
     rows = group_rows(images)
     properties = {MADE_FROM: json.dumps({**made, images.encoder: origin(images)})}
     quoted = images.encoder.replace("'", "''")
-    table.replace(rows, f"encoder = '{quoted}'" if made else None, properties=properties)
+    where = f"encoder = '{quoted}'" if made else None
+    table.replace(rows, table.version(), where, properties=properties)
 
 
 def group_rows(images: Images) -> pa.Table:

@@ -15,7 +15,7 @@ from phenoembed_store.errors import PhenoembedError
 from phenoembed_store.heads import list_heads, load_head
 from phenoembed_store.parts import embedding_matrix
 from phenoembed_store.schema import IMAGE_KEY
-from phenoembed_store.status import folder_bytes
+from phenoembed_store.status import stored_bytes
 from phenoembed_store.tables import Scan, Table
 
 CHUNK = 65_536
@@ -35,12 +35,13 @@ class Fault:
 
 def compact(contents: Contents, keep_days: float) -> dict[str, int]:
     """Compact and vacuum every table; bytes before and after."""
-    before = folder_bytes(contents.path)
+    before = stored_bytes(contents)
     for table in contents.tables().values():
         table.compact(keep_days * 24)
+        table.forget_copies()
     for leftover in _leftovers(contents.path):
         shutil.rmtree(leftover, ignore_errors=True)
-    return {"bytes_before": before, "bytes_after": folder_bytes(contents.path)}
+    return {"bytes_before": before, "bytes_after": stored_bytes(contents)}
 
 
 def _leftovers(folder: Path) -> Iterator[Path]:
@@ -63,9 +64,9 @@ def verify(contents: Contents) -> list[Fault]:
 
 def _table_faults(name: str, table: Table) -> Iterator[Fault]:
     derived = name == "groups"
-    fix = f"delete '{table.path}': it is made anew" if derived else f"restore '{table.path}' from a backup"
+    fix = f"delete '{table.path}': it is made anew" if derived else f"restore '{table.place}' from a backup"
     try:
-        scan = table.at()
+        scan = table.at(anew=True)
         for file in scan.files:
             yield from _file_faults(name, Path(file), fix)
     except Exception as error:  # whatever a damaged log makes the libraries raise

@@ -21,7 +21,7 @@ def write(table: Table, rows: pa.Table) -> None:
         for name in FOLD:
             mask &= pc.equal(rows.column(name), fold[name]).to_numpy()
         where = " AND ".join(f"{name} = {_literal(fold[name])}" for name in FOLD)
-        table.replace(rows.filter(pa.array(mask)), where)
+        table.replace(rows.filter(pa.array(mask)), table.version(), where)
 
 
 def _literal(value: Any) -> str:

@@ -10,6 +10,7 @@ from phenoembed_store.encoders import EncoderInfo
 from phenoembed_store.images import Images
 from phenoembed_store.levels import Level, build_level
 from phenoembed_store.loading import load_images
+from phenoembed_store.mirror import Mirror
 from phenoembed_store.tables import Table
 
 
@@ -25,7 +26,8 @@ class _Loaded:
 class Reader:
     """Reads a store's images. Looking whether anything has changed costs a few microseconds, at every call."""
 
-    def __init__(self, path: Path, images: Table, annotations: Table) -> None:
+    def __init__(self, path: Path, images: Table, annotations: Table, mirror: Mirror | None = None) -> None:
+        self._mirror = mirror
         self._images = images
         self._annotations = annotations
         self._encoders = str(path / "encoders")
@@ -40,16 +42,18 @@ class Reader:
     def images_of(self, encoder: str | None) -> Images:
         """An encoder's images (the default one's) as the tables are now. Raises NotInStore."""
         name = self.resolve_encoder(encoder)
-        kind = self._chosen_kind(name)
         held = self._loaded.get(name)
         known = held.versions if held else (-1, -1, "")
-        versions = (self._images.newest(known[0]), self._annotations.newest(known[1]), kind)
+        newest = (self._images.newest(known[0]), self._annotations.newest(known[1]))
+        if held is not None and self._mirror is not None and newest != known[:2]:
+            self._mirror.pull()  # a transform may have come with it
+        versions = (*newest, self._chosen_kind(name))
         if held is not None and known == versions:
             return held.images
         with self._loading:  # of many callers who find it changed, one reads, and the others wait
             held = self._loaded.get(name)
             if held is None or held.versions != versions:
-                held = self._loaded[name] = _Loaded(versions, self.load(name, kind))
+                held = self._loaded[name] = _Loaded(versions, self.load(name, versions[2]))
             return held.images
 
     def load(self, encoder: str, kind: str) -> Images:
@@ -76,6 +80,8 @@ class Reader:
         """The encoders named in the images table, with the length of their embeddings."""
         version = self._images.newest(self._dims[0])
         if version != self._dims[0]:
+            if self._dims[0] >= 0 and self._mirror is not None:
+                self._mirror.pull()  # with the images come encoders
             scan = self._images.at()
             names = sorted(scan.read(["encoder"]).column("encoder").unique().to_pylist())
             self._dims = (version, {name: writing.stored_dim(scan, name) or 0 for name in names})

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+from uuid import uuid4
 
 from phenoembed_store.errors import MissingExtra, StoreError
 
@@ -92,7 +93,7 @@ def open_file(path: Path) -> BinaryIO:
 
 def download(url: str, names: Sequence[str], folder: Path) -> None:
     """Copy objects below a prefix into a folder, under the same names. Each appears there whole. Raises StoreError."""
-    beside = [folder / f"{name}.{os.getpid()}.part" for name in names]
+    beside = [folder / f"{name}.{uuid4().hex[:8]}.part" for name in names]
     for path in beside:
         path.parent.mkdir(parents=True, exist_ok=True)
     with _errors(url):

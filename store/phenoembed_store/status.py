@@ -1,7 +1,6 @@
 """What a store holds: counts, encoders, indexes, bytes."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from phenoembed_store import indexes
@@ -36,7 +35,7 @@ def status(contents: Contents) -> dict[str, Any]:
     counts = count_images(contents.images.at())
     encoders = contents.reader.encoders()
     return {
-        "store": str(contents.path),
+        "store": contents.address,
         "version": contents.images.version(),
         "encoders": [_encoder(encoder, counts) for encoder in encoders],
         "images": counts.images,
@@ -45,7 +44,7 @@ def status(contents: Contents) -> dict[str, Any]:
         ),
         "compounds": counts.compounds,
         "rejected": len(contents.rejected.at().read()),
-        "bytes": folder_bytes(contents.path),
+        "bytes": stored_bytes(contents),
         "indexes": [_index(contents, name, count) for name, count in counts.by_encoder.items()],
     }
 
@@ -79,6 +78,8 @@ def _index(contents: Contents, encoder: str, vectors: int) -> dict[str, Any]:
     return {"name": encoder, "kind": "flat", "vectors": vectors, "fresh": flat, "recall_at_10": 1.0 if flat else None}
 
 
-def folder_bytes(folder: Path) -> int:
-    """Bytes of every file below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def stored_bytes(contents: Contents) -> int:
+    """Bytes of every file of the store, where it lies."""
+    if contents.mirror is not None:
+        return contents.mirror.n_bytes()
+    return sum(path.stat().st_size for path in contents.path.rglob("*") if path.is_file())

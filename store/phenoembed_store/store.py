@@ -1,12 +1,13 @@
 """The store as everyone uses it: one folder, one object. Each method hands over to the file of its subject."""
 
 import logging
+import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from phenoembed_store import (
     maintenance,
     posterior,
     predictions,
+    remote,
     status,
     transforms,
     writing,
@@ -30,11 +32,12 @@ from phenoembed_store import (
 from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.contents import open_contents
 from phenoembed_store.encoders import EncoderInfo
-from phenoembed_store.errors import NotInStore, StoreError
+from phenoembed_store.errors import NotInStore, Overtaken, StoreError
 from phenoembed_store.heads import Head, HeadInfo
 from phenoembed_store.images import GROUP_COLUMNS, UNSHOWN, Images
 from phenoembed_store.levels import check_level
 from phenoembed_store.maintenance import Fault
+from phenoembed_store.mirror import Mirror, mirror_of
 from phenoembed_store.plate_quality import plate_summaries
 from phenoembed_store.queries import find_query
 from phenoembed_store.search import Asked, search
@@ -51,29 +54,51 @@ UNUSABLE = re.compile(r"[\[\]^|#?\\]|%[0-9A-Fa-f]{2}")
 """What the Delta library cannot take in a path: some characters, and what it would decode (``%20``)."""
 
 
+PARTS = ("images", "encoders", "rejected")
+"""Folders of which every store has one."""
+
+Done = TypeVar("Done")
+
+ATTEMPTS = 20
+"""Times that a write is tried while other machines write to the same tables."""
+
+
 def open_store(path: str | Path, create: bool = False) -> "Store":
-    """Open the store in a folder. ``create``: make it where there is none. Raises NotInStore, StoreError."""
-    folder = Path(path)
-    bad = UNUSABLE.search(str(folder.resolve()))
+    """Open the store in a folder, or at s3://bucket/prefix. ``create``: make it where there is none.
+
+    Raises NotInStore, StoreError.
+    """
+    mirror = mirror_of(path)
+    folder = Path(path) if mirror is None else mirror.folder
+    bad = UNUSABLE.search(str(folder.resolve()) if mirror is None else mirror.url)
     if bad:
-        raise StoreError(f"a store cannot lie at '{folder}': its tables cannot be written under a '{bad[0]}'")
+        raise StoreError(f"a store cannot lie at '{path}': its tables cannot be written under a '{bad[0]}'")
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"'{folder}' is a file; a store is a folder")
-    there = any((folder / name).is_dir() for name in ("images", "encoders", "rejected"))
+    if mirror is None:
+        there = any((folder / name).is_dir() for name in PARTS)
+    else:
+        mirror.pull()
+        there = any(remote.listing(f"{mirror.url}/{name}") for name in PARTS)
     if not there and not create:
-        raise NotInStore(f"no store at '{folder}'; run `phenoembed index PLATES`, or name another with --store")
+        raise NotInStore(f"no store at '{path}'; run `phenoembed index PLATES`, or name another with --store")
     if create:
         (folder / "encoders").mkdir(parents=True, exist_ok=True)
-    return Store(folder)
+    return Store(folder, mirror=mirror)
 
 
 class Store:
-    """An embedding database in one folder. Readers never wait; writers take turns."""
+    """An embedding database in one folder. Readers never wait; writers take turns.
 
-    def __init__(self, path: Path, version: int | None = None) -> None:
+    ``path``: the folder; of a store in object storage the one that stands for it here (see ``mirror``). ``address``:
+    where the store lies, as ``--store`` names it.
+    """
+
+    def __init__(self, path: Path, version: int | None = None, mirror: Mirror | None = None) -> None:
         self.path = path
-        self._contents = open_contents(path, version)
+        self._contents = open_contents(path, version, mirror)
         self._reader = self._contents.reader
+        self.address = self._contents.address
 
     def __repr__(self) -> str:
         counts = status.count_images(self._contents.images.at())
@@ -94,7 +119,7 @@ class Store:
 
         Versions can be asked for until `compact` has removed their files. Annotations are today's.
         """
-        then = Store(self.path, version)
+        then = Store(self.path, version, self._contents.mirror)
         try:
             missing = [file for file in then._contents.images.at().files if not Path(file).is_file()]
         except Exception as error:  # whatever the library raises for a version that its log does not have
@@ -113,11 +138,10 @@ class Store:
         ``images``. Raises StoreError for rows that do not fit the table.
         """
         done, tables = Written(), (self._contents.images, self._contents.rejected)
-        with self._writing():
-            if accepted is not None and len(accepted):
-                done = writing.write_accepted(*tables, accepted)
-            if rejected is not None and len(rejected):
-                done = replace(done, rejected=writing.write_rejected(*tables, rejected).rejected)
+        if accepted is not None and len(accepted):
+            done += self._write(lambda: writing.write_accepted(*tables, accepted))
+        if rejected is not None and len(rejected):
+            done += self._write(lambda: writing.write_rejected(*tables, rejected))
         return done
 
     def import_profiles(
@@ -155,20 +179,18 @@ class Store:
 
         rows: SCREEN_SCHEMA's columns, annotations behind them; images that are not in the store are passed over.
         """
-        with self._writing():
-            return writing.update_metadata(self._contents.images, rows, encoder) if len(rows) else 0
+        return self._write(lambda: writing.update_metadata(self._contents.images, rows, encoder)) if len(rows) else 0
 
     def delete_images(self, where: str) -> int:
         """Delete the images (of every encoder) for which the expression is true. How many there were."""
-        with self._writing():
-            deleted = 0
-            for encoder in self._reader.dims():
-                images = self._images_of(encoder)
-                rows = images.matching(where)
-                if rows is not None:
-                    keys = images.rows.select(list(KEY)).take(pa.array(rows))
-                    deleted += writing.remove_keys(self._contents.images, keys)
-        return deleted
+        return sum(self._write(partial(self._delete, encoder, where)) for encoder in self._reader.dims())
+
+    def _delete(self, encoder: str, where: str) -> int:
+        images = self._images_of(encoder)
+        rows = images.matching(where)
+        if rows is None:
+            return 0
+        return writing.remove_keys(self._contents.images, images.rows.select(list(KEY)).take(pa.array(rows)))
 
     def plates(self, encoder: str | None = None) -> list[dict[str, Any]]:
         """How each plate did: images, flagged images, edge effect, replicate correlation (see ``quality``)."""
@@ -183,15 +205,18 @@ class Store:
         was matched: ``matched`` and ``unmatched`` keys of the table, and how many of the store's have no annotation.
         """
         table = annotations.read_annotations(Path(source) if isinstance(source, str) else source, on, mapping)
-        with self._writing():
-            merged = annotations.merge_annotations(self._contents.annotations.at().read(), table, on)
-            self._contents.annotations.replace(merged)
+
+        def merge() -> None:
+            scan = self._contents.annotations.at()
+            merged = annotations.merge_annotations(scan.read(), table, on)
+            self._contents.annotations.replace(merged, scan.version)
+
+        self._write(merge)
         return annotations.match_report(table, self._described(annotations.KEYS[on]), on)
 
     def write_predictions(self, rows: pa.Table) -> None:
         """Keep a probe's predictions (PREDICTIONS_SCHEMA), in the place of earlier ones of the same fold."""
-        with self._writing():
-            predictions.write(self._contents.predictions, rows)
+        self._write(lambda: predictions.write(self._contents.predictions, rows))
 
     # What the store holds
 
@@ -228,8 +253,7 @@ class Store:
 
         Returns the bytes before and after. Versions older than that can no longer be asked for.
         """
-        with self._writing():
-            return maintenance.compact(self._contents, keep_days)
+        return self._write(lambda: maintenance.compact(self._contents, keep_days))
 
     def verify(self) -> list[Fault]:
         """Check every invariant of the store, down to the bytes; what is wrong, each with what to do."""
@@ -332,13 +356,7 @@ class Store:
     def refresh(self, encoder: str | None = None) -> None:
         """Make everything that is derived from the images current, for one encoder: the groups table, the index."""
         images = self._images_of(encoder)
-        with self._writing():
-            made = groups.made_from(self._contents.groups.at())
-            if made.get(images.encoder) != groups.origin(images):
-                log.info("making the groups of encoder %s for version %d", images.encoder, images.version)
-                groups.write_groups(self._contents.groups, images, made)
-            if images.transform is not None:
-                transforms.save(self.path / "transforms", images.transform)
+        self._write(lambda: self._derive(images))
         if len(images.parts) > 1:  # what came after the index was made goes into a new one
             indexes.remove(self.path / "indexes", images.encoder)
             self._reader.forget(images.encoder)
@@ -362,8 +380,7 @@ class Store:
             controlled = {plate for table in there for plate in transforms.controlled_plates(table)}
             transforms.check_controls(kind, rows.column("plate").to_pylist(), controlled)
         if kind != known:
-            with self._writing():
-                transforms.choose(self.path / "transforms", encoder, kind)
+            self._write(lambda: transforms.choose(self.path / "transforms", encoder, kind))
 
     def set_transform(self, kind: str, encoder: str | None = None) -> str | None:
         """Compare an encoder's embeddings under ``none``, ``robust`` or ``percentile`` from now on.
@@ -373,17 +390,16 @@ class Store:
         """
         name = self.resolve_encoder(encoder)
         images = self._reader.load(name, transforms.check_kind(kind))
-        with self._writing():
-            transforms.choose(self.path / "transforms", name, kind)
-            if images.transform is not None:
-                transforms.save(self.path / "transforms", images.transform)
+        self._write(lambda: transforms.choose(self.path / "transforms", name, kind))
+        if images.transform is not None:
+            self._write(partial(transforms.save, self.path / "transforms", images.transform))
         return images.transform.id if images.transform else None
 
     # Heads
 
     def save_head(self, head: Head) -> str:
         """Keep a head; its id, a hash of its content."""
-        return heads.save_head(self.path / "heads", head)
+        return self._write(lambda: heads.save_head(self.path / "heads", head))
 
     def heads(self) -> list[HeadInfo]:
         """Every head of the store, oldest first."""
@@ -419,14 +435,38 @@ class Store:
         there = [table.select(list(columns)) for table in tables if set(columns) <= set(table.column_names)]
         return pa.concat_tables(there) if there else pa.table({name: pa.array([], pa.string()) for name in columns})
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Writers take turns; a writer that dies frees its turn."""
+    def _derive(self, images: Images) -> None:
+        made = groups.made_from(self._contents.groups.at())
+        if made.get(images.encoder) != groups.origin(images):
+            log.info("making the groups of encoder %s for version %d", images.encoder, images.version)
+            groups.write_groups(self._contents.groups, images, made)
+        if images.transform is not None:
+            transforms.save(self.path / "transforms", images.transform)
+
+    def _write(self, change: Callable[[], Done]) -> Done:
+        """Make a change; small files that it wrote, or that were written before it, are where the store lies then.
+
+        Writers of one machine take turns, and one that dies frees its turn. Where another machine was faster, the
+        change is made again upon what that one wrote.
+        """
         from filelock import FileLock
 
-        pinned = self._contents.images.pinned
+        pinned, mirror = self._contents.images.pinned, self._contents.mirror
         if pinned is not None:
             raise StoreError(f"this is the store as it was at version {pinned}: it can only be read")
         self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / ".lock"):
-            yield
+            for attempt in range(ATTEMPTS):
+                try:
+                    if mirror is not None:
+                        mirror.push()  # an encoder before its images
+                    done = change()
+                    break
+                except Overtaken as error:
+                    log.info("%s (attempt %d)", error, attempt + 1)
+                    if attempt == ATTEMPTS - 1:
+                        raise
+                    time.sleep(random.uniform(0, 0.2 * (attempt + 1)))
+            if mirror is not None:
+                mirror.push()
+        return done

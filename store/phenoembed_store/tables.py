@@ -5,6 +5,7 @@ at exit (its file system's threads outlive the interpreter), and because importi
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from phenoembed_store import remote
 from phenoembed_store.engine import session
-from phenoembed_store.errors import StoreError
+from phenoembed_store.errors import Overtaken, StoreError
 
 ROW_GROUP = 16_384
 """Rows in a Parquet row group: small enough that a plate is found without reading the whole file."""
@@ -30,23 +32,29 @@ class Table:
     schema: pa.Schema
     pinned: int | None = None
     """A version to read, as the table was then; None for the newest."""
+    url: str | None = None
+    """Where the table lies in object storage; ``path`` then holds copies of its files."""
 
-    def exists(self) -> bool:
-        return (self.path / "_delta_log").is_dir() and _open(self.path) is not None
+    @property
+    def place(self) -> str:
+        """Where the table lies."""
+        return self.url or str(self.path)
 
     def version(self) -> int:
         """The newest version; -1 where nothing was ever written."""
         if self.pinned is not None:
             return self.pinned
-        table = _open(self.path)
+        table = self._open()
         return -1 if table is None else int(table.version())
 
     def newest(self, known: int) -> int:
         """The newest version, given one that was the newest before: most often nothing has come, and that is cheap."""
         if self.pinned is not None:
             return self.pinned
-        next_one = f"{self._log}/{known + 1:020d}.json" if known >= 0 else self._log
-        if not os.access(next_one, os.F_OK):  # `exists` raises and catches an exception for what is not there
+        log = f"{known + 1:020d}.json"
+        if self.url is not None:
+            return self.version() if remote.exists(f"{self.url}/_delta_log/{log}") else known
+        if not os.access(f"{self._log}/{log}" if known >= 0 else self._log, os.F_OK):  # cheaper than `exists`
             return known
         return self.version()
 
@@ -54,60 +62,129 @@ class Table:
     def _log(self) -> str:
         return f"{self.path}/_delta_log"
 
-    def at(self) -> "Scan":
-        """What the table holds, ready to be read."""
-        table = _open(self.path, self.pinned)
+    def at(self, *, anew: bool = False) -> "Scan":
+        """What the table holds, ready to be read; ``anew``: from files brought again, whatever copies there are."""
+        table = self._open(self.pinned)
         if table is None:
             return Scan(-1, (), self.schema, {})
         schema = pa.schema(table.schema().to_arrow())
         names = [unquote(uri.rsplit("/", 1)[-1]) for uri in table.file_uris()]
-        properties = {} if self.pinned is not None else dict(table.history(1)[0])
+        if self.url is not None:
+            self._bring(self.url, names, anew)
+        properties = {} if self.pinned is not None or self.url is not None else dict(table.history(1)[0])
         return Scan(int(table.version()), tuple(str(self.path / name) for name in sorted(names)), schema, properties)
 
-    def append(self, rows: pa.Table) -> None:
-        """Add rows in one transaction; columns the table does not know yet are added to it."""
-        from deltalake import write_deltalake
+    # Each of these is one transaction upon the version ``since`` (-1: there was none), which is what the caller has
+    # read. Raises Overtaken where the table has a newer one, as another machine may write it.
 
-        write_deltalake(_uri(self.path), rows, mode="append", schema_mode="merge", writer_properties=_layout())
+    def append(self, rows: pa.Table, since: int) -> None:
+        """Add rows; columns the table does not know yet are added to it."""
+        self._write(rows, since, mode="append")
 
-    def replace(self, rows: pa.Table, where: str | None = None, *, properties: Mapping[str, str] | None = None) -> None:
-        """Put ``rows`` in the place of the rows that match ``where`` (of all rows: None), in one transaction."""
-        from deltalake import CommitProperties, write_deltalake
+    def replace(
+        self, rows: pa.Table, since: int, where: str | None = None, *, properties: Mapping[str, str] | None = None
+    ) -> None:
+        """Put ``rows`` in the place of the rows that match ``where`` (of all rows: None)."""
+        self._write(rows, since, properties, mode="overwrite", predicate=where if since >= 0 else None)
 
-        write_deltalake(
-            _uri(self.path),
-            rows,
-            mode="overwrite",
-            predicate=where if self.exists() else None,
-            schema_mode="merge",
-            writer_properties=_layout(),
-            commit_properties=CommitProperties(custom_metadata=dict(properties)) if properties else None,
-        )
+    def upsert(self, rows: pa.Table, key: Sequence[str], since: int) -> None:
+        """Update the rows whose key is there, insert the others."""
+        with self._written():
+            merge = self._merge(rows, key, since, merge_schema=True)
+            merge.when_matched_update_all().when_not_matched_insert_all().execute()
 
-    def upsert(self, rows: pa.Table, key: Sequence[str]) -> None:
-        """Update the rows whose key is there, insert the others, in one transaction."""
-        merge = self._merge(rows, key, merge_schema=True)
-        merge.when_matched_update_all().when_not_matched_insert_all().execute()
-
-    def remove(self, keys: pa.Table, key: Sequence[str]) -> None:
-        """Remove the rows whose key is in ``keys``, in one transaction."""
-        self._merge(keys.select(list(key)), key).when_matched_delete().execute()
+    def remove(self, keys: pa.Table, key: Sequence[str], since: int) -> None:
+        """Remove the rows whose key is in ``keys``."""
+        with self._written():
+            self._merge(keys.select(list(key)), key, since).when_matched_delete().execute()
 
     def compact(self, keep_hours: float) -> None:
         """Bring small files together, then remove the files that no version of these hours needs."""
-        table = _open(self.path)
+        table = self._open()
         if table is not None:
-            table.optimize.compact(writer_properties=_layout())
-            table.create_checkpoint()
-            table.vacuum(retention_hours=int(keep_hours), enforce_retention_duration=False, dry_run=False)
+            with self._written():
+                table.optimize.compact(writer_properties=_layout(), commit_properties=_commit())
+                table.create_checkpoint()
+                table.vacuum(retention_hours=int(keep_hours), enforce_retention_duration=False, dry_run=False)
 
-    def _merge(self, rows: pa.Table, key: Sequence[str], *, merge_schema: bool = False) -> Any:
-        table = _open(self.path)
-        assert table is not None, f"merge into a table that does not exist: {self.path}"
-        match = " AND ".join(f't."{name}" = s."{name}"' for name in key)
-        return table.merge(
-            rows, match, source_alias="s", target_alias="t", merge_schema=merge_schema, writer_properties=_layout()
+    def forget_copies(self) -> None:
+        """Remove the copies of files that the newest version does not need."""
+        if self.url is not None:
+            needed = set(self.at().files)
+            for path in self.path.glob("*.parquet"):
+                if str(path) not in needed:
+                    path.unlink(missing_ok=True)
+
+    def _write(self, rows: pa.Table, since: int, properties: Mapping[str, str] | None = None, **how: Any) -> None:
+        from deltalake import write_deltalake
+
+        how |= {"schema_mode": "merge"} if since >= 0 else {"mode": "error"}
+        with self._written():
+            target = self._open(since) if since >= 0 else self._uri
+            options = None if since >= 0 else self._options()
+            commit = _commit(properties)
+            write_deltalake(
+                target, rows, storage_options=options, writer_properties=_layout(), commit_properties=commit, **how
+            )
+
+    def _merge(self, rows: pa.Table, key: Sequence[str], since: int, *, merge_schema: bool = False) -> Any:
+        return self._open(since).merge(
+            rows,
+            " AND ".join(f't."{name}" = s."{name}"' for name in key),
+            source_alias="s",
+            target_alias="t",
+            merge_schema=merge_schema,
+            writer_properties=_layout(),
+            commit_properties=_commit(),
         )
+
+    @property
+    def _uri(self) -> str:
+        return self.url or self.path.resolve().as_uri()  # of a bare path, deltalake misreads some characters
+
+    def _options(self) -> dict[str, str] | None:
+        return None if self.url is None else remote.delta_options()
+
+    def _open(self, version: int | None = None) -> Any:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        if self.url is None and not (self.path / "_delta_log").is_dir():
+            return None
+        with self._readable():
+            try:
+                return DeltaTable(self._uri, version=version, storage_options=self._options())
+            except TableNotFoundError:
+                return None
+
+    def _bring(self, url: str, names: Sequence[str], anew: bool) -> None:
+        """Copy files that are not here; one that is gone from the table's address is left to the reader to miss."""
+        wanted = [name for name in names if anew or not (self.path / name).is_file()]
+        if wanted:
+            there = remote.listing(url)
+            for name in wanted:
+                if name not in there:
+                    (self.path / name).unlink(missing_ok=True)
+            remote.download(url, [name for name in wanted if name in there], self.path)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        with _damage(self.place), _unreachable(self.url):
+            yield
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        try:
+            with _unreachable(self.url):
+                yield
+        except CommitFailedError as error:
+            raise Overtaken(f"another machine writes to the table '{self.path.name}'; try again") from error
+        except DeltaError as error:
+            if "already exists" not in str(error):
+                raise
+            raise Overtaken(f"another machine has made the table '{self.path.name}'; try again") from error
 
 
 @dataclass(frozen=True)
@@ -118,6 +195,7 @@ class Scan:
     files: tuple[str, ...]
     schema: pa.Schema
     properties: Mapping[str, Any]
+    """Of its last transaction; of a table in this machine's folder only."""
 
     def read(
         self, columns: Sequence[str] | None = None, where: str = "true", parameters: Sequence[Any] = ()
@@ -127,7 +205,7 @@ class Scan:
         schema = _like(pa.schema([self.schema.field(name) for name in wanted]))
         if not self.files:
             return schema.empty_table()
-        with _damage(Path(self.files[0]).parent), session() as connection:
+        with _damage(self.files[0].rpartition("/")[0]), session() as connection:
             source = "read_parquet($files, union_by_name = true)"
             named = {"files": list(self.files)}
             stored = connection.sql(f"SELECT * FROM {source}", params=named).columns
@@ -144,10 +222,6 @@ def _like(schema: pa.Schema) -> pa.Schema:
     )
 
 
-def _uri(path: Path) -> str:
-    return path.resolve().as_uri()  # of a bare path, deltalake misreads some characters
-
-
 def _layout() -> Any:
     from deltalake import ColumnProperties, WriterProperties
 
@@ -157,21 +231,27 @@ def _layout() -> Any:
     )
 
 
-def _open(path: Path, version: int | None = None) -> Any:
-    from deltalake import DeltaTable
-    from deltalake.exceptions import TableNotFoundError
+def _commit(properties: Mapping[str, str] | None = None) -> Any:
+    """Upon the version that was read or not at all: a retry would write beside rows that nobody has compared."""
+    from deltalake import CommitProperties
 
-    if not (path / "_delta_log").is_dir():
-        return None
-    with _damage(path):
-        try:
-            return DeltaTable(_uri(path), version=version)
-        except TableNotFoundError:
-            return None
+    return CommitProperties(custom_metadata=dict(properties or {}), max_commit_retries=0)
 
 
 @contextmanager
-def _damage(path: Path) -> Iterator[None]:
+def _unreachable(url: str | None) -> Iterator[None]:
+    """What object storage refuses the Delta library, as one line."""
+    try:
+        yield
+    except OSError as error:
+        if url is None:
+            raise
+        lines = [line.strip(" ↳\t") for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()]
+        raise StoreError(f"'{url}' cannot be read or written: {lines[-1] if lines else error}") from error
+
+
+@contextmanager
+def _damage(place: str) -> Iterator[None]:
     """A file of the table or its log that cannot be read is one line; the truth is not rebuilt from anything."""
     import duckdb
     from deltalake.exceptions import DeltaError
@@ -179,8 +259,8 @@ def _damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (DeltaError, duckdb.Error) as error:
-        reason = str(error).splitlines()[0]
+        reason, (store, _, name) = str(error).splitlines()[0], place.rpartition("/")
         raise StoreError(
-            f"the table '{path.name}' cannot be read ({reason}); `phenoembed verify --store {path.parent}` says more, "
+            f"the table '{name}' cannot be read ({reason}); `phenoembed verify --store {store}` says more, "
             "and only a backup brings it back"
         ) from error

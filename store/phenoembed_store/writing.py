@@ -47,9 +47,9 @@ def write_accepted(images: Table, rejected: Table, rows: pa.Table) -> Written:
     added, updated = int((~known).sum()), int((known & changed).sum())
     log.debug("writing images: %d new, %d changed", added, updated)
     if updated:
-        images.upsert(wanted, KEY)
+        images.upsert(wanted, KEY, scan.version)
     elif added:
-        images.append(wanted)
+        images.append(wanted, scan.version)
     log.debug("wrote images")
     return Written(added, updated)
 
@@ -66,9 +66,9 @@ def write_rejected(images: Table, rejected: Table, rows: pa.Table) -> Written:
     known, changed = _compare(rows, scan)
     log.debug("writing rejected: %d", len(rows))
     if known.any() and (~known | changed).any():
-        rejected.upsert(rows, KEY)
+        rejected.upsert(rows, KEY, scan.version)
     elif not known.all():
-        rejected.append(rows)
+        rejected.append(rows, scan.version)
     return Written(rejected=len(rows))
 
 
@@ -88,7 +88,7 @@ def update_metadata(images: Table, rows: pa.Table, encoder: str) -> int:
     full = _checked(full, scan)
     known, changed = _compare(full, scan)
     if (known & changed).any():
-        images.upsert(full.filter(pa.array(known & changed)), KEY)
+        images.upsert(full.filter(pa.array(known & changed)), KEY, scan.version)
     return int((known & changed).sum())
 
 
@@ -96,9 +96,10 @@ def remove_keys(table: Table, keys: pa.Table) -> int:
     """Remove the rows with these keys; how many were there."""
     if not len(keys):
         return 0
-    known, _ = _compare(keys.select(list(KEY)), table.at(), columns=())
+    scan = table.at()
+    known, _ = _compare(keys.select(list(KEY)), scan, columns=())
     if known.any():
-        table.remove(keys.filter(pa.array(known)), KEY)
+        table.remove(keys.filter(pa.array(known)), KEY, scan.version)
     return int(known.sum())
 
 
