@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,15 @@ class Trial:
 
         shutil.copytree(self.path, folder, copy_function=os.link)
         return phenoembed_store.open(folder)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """A server of S3's kind, to which the environment leads from then on: its clients are kept by their library."""
+    from tests.buckets import s3_server
+
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from phenoembed_cli.config import Config
 from phenoembed_cli.options import DEFAULT_STORE, Json, Store
 from phenoembed_cli.output import first_process, note, print_json, print_table, progress_bar
 from phenoembed_cli.plates import DEFAULT_PLATES, Plates, as_typed, choose_preparation, read_plates, reads_plates
+from phenoembed_store import remote
 from phenoembed_store.mirror import mirrored
 
 
@@ -95,7 +96,8 @@ def train(
         ["encoder", "split", "fold", "test", "groups", "top-1", "top-5", "top-10"],
         [row for document in documents for row in _rows(document)],
     )
-    note(f"next: {shlex.join(['phenoembed', 'index', str(plates), *as_typed(reading), '--store', str(store)])}")
+    command = ["phenoembed", "index", remote.as_typed(plates), *as_typed(reading), "--store", remote.as_typed(store)]
+    note(f"next: {shlex.join(command)}")
 
 
 _UNITS = {"reading": "images", "warm start": "batches", "training": "batches"}

@@ -55,6 +55,8 @@ def _leftovers(folder: Path) -> Iterator[Path]:
 def verify(contents: Contents) -> list[Fault]:
     """Every fault of the store; an empty list when there is none."""
     faults: list[Fault] = []
+    if contents.mirror is not None:
+        contents.mirror.pull(anew=True)  # what lies there is looked at, not the copies
     for name, table in contents.tables().items():
         faults += _table_faults(name, table)
     if faults:

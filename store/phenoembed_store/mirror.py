@@ -29,11 +29,12 @@ class Mirror:
     url: str
     folder: Path
 
-    def pull(self) -> None:
-        """Bring what is new there, remove here what is gone there. Raises StoreError."""
+    def pull(self, *, anew: bool = False) -> None:
+        """Bring what is new there (``anew``: all of it), remove here what is gone there. Raises StoreError."""
         with self._alike() as known:
             there = self._there(FOLDERS)
-            wanted = [name for name in there if known.get(name, [])[:2] != list(there[name]) or not self._has(name)]
+            same = [] if anew else [name for name in there if known.get(name, [])[:2] == list(there[name])]
+            wanted = sorted(set(there) - {name for name in same if (self.folder / name).is_file()})
             remote.download(self.url, _in_order(wanted), self.folder)
             for name in set(known) - set(there):
                 (self.folder / name).unlink(missing_ok=True)
@@ -63,9 +64,6 @@ class Mirror:
         files = (path for folder in FOLDERS for path in (self.folder / folder).rglob("*") if path.is_file())
         names = (path.relative_to(self.folder).as_posix() for path in files)
         return [name for name in names if "/." not in name and not name.endswith(".part")]  # those are not whole
-
-    def _has(self, name: str) -> bool:
-        return (self.folder / name).is_file()
 
     def _here(self, name: str) -> Facts:
         found = (self.folder / name).stat()

@@ -33,6 +33,11 @@ def url_of(path: str | Path) -> str | None:
     return "s3://" + text[match.end() :].rstrip("/") if match else None
 
 
+def as_typed(path: str | Path) -> str:
+    """A path as a person writes it, with both slashes of an address."""
+    return url_of(path) or str(path)
+
+
 def absolute(path: Path) -> str:
     """The path by which a file can be opened from anywhere."""
     return url_of(path) or str(path.resolve())

@@ -70,9 +70,10 @@ def open_store(path: str | Path, create: bool = False) -> "Store":
     """
     mirror = mirror_of(path)
     folder = Path(path) if mirror is None else mirror.folder
+    place = remote.as_typed(path)
     bad = UNUSABLE.search(str(folder.resolve()) if mirror is None else mirror.url)
     if bad:
-        raise StoreError(f"a store cannot lie at '{path}': its tables cannot be written under a '{bad[0]}'")
+        raise StoreError(f"a store cannot lie at '{place}': its tables cannot be written under a '{bad[0]}'")
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"'{folder}' is a file; a store is a folder")
     if mirror is None:
@@ -81,7 +82,7 @@ def open_store(path: str | Path, create: bool = False) -> "Store":
         mirror.pull()
         there = any(remote.listing(f"{mirror.url}/{name}") for name in PARTS)
     if not there and not create:
-        raise NotInStore(f"no store at '{path}'; run `phenoembed index PLATES`, or name another with --store")
+        raise NotInStore(f"no store at '{place}'; run `phenoembed index PLATES`, or name another with --store")
     if create:
         (folder / "encoders").mkdir(parents=True, exist_ok=True)
     return Store(folder, mirror=mirror)

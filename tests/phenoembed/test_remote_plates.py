@@ -1,7 +1,6 @@
 """Plates in object storage, on a server of S3's kind: the same table as from a folder, and errors in a line."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import tifffile
 from phenoembed.encoding import read_image
 from phenoembed.indexing import index_screen
 from phenoembed.readers import preview, read_screen
-from tests.buckets import Bucket, new_bucket, s3_server
+from tests.buckets import Bucket, new_bucket
 from tests.conftest import Trial
 from tests.phenoembed import files
 from tests.phenoembed.quick import pixels_as_vectors
@@ -25,12 +24,6 @@ from phenoembed_store.schema import IMAGE_KEY
 
 pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[s3,server]'")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # botocore's own
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3_server() as address:
-        yield address
 
 
 @pytest.fixture
@@ -66,6 +59,21 @@ def test_plates_in_a_bucket_make_the_table_of_a_folder(
         assert without_places(ours[name]) == without_places(theirs[name])
     again = index_screen(read_screen(url), there)
     assert (again.indexed, again.unchanged, len(again.rejected)) == (0, 105, 3)
+
+
+def test_a_store_in_a_bucket_is_filled_as_one_in_a_folder(
+    bucket: Bucket, trial: Trial, own_plates: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The encoders are brought from there, the light of the plates is kept there; the tables are the same."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    here = empty_store(trial, tmp_path / "here")
+    there = phenoembed_store.open(bucket.fill(here, "store"))
+    index_screen(read_screen(own_plates), phenoembed_store.open(here))
+    found = index_screen(read_screen(own_plates), there)
+    assert (found.store, found.indexed) == (f"{bucket.url}/store", 108)
+    assert tables(there) == tables(phenoembed_store.open(here))
+    again = index_screen(read_screen(own_plates), phenoembed_store.open(f"{bucket.url}/store"))
+    assert (again.indexed, again.unchanged) == (0, 108)
 
 
 def test_an_image_that_changes_in_the_bucket_is_indexed_again(

@@ -6,13 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.buckets import Bucket, new_bucket, s3_server
+from tests.buckets import Bucket, new_bucket
 from tests.store import fakes
 
 import phenoembed_store
@@ -39,12 +38,6 @@ for number in range(int(sys.argv[3])):
     print(store.write_images(rows.set_column(at, "screen", name)).added, flush=True)
 """
 QUERY = "SELECT compound, plate, count(*) AS n, sum(file_bytes) AS b FROM images GROUP BY 1, 2 ORDER BY 1, 2"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3_server() as address:
-        yield address
 
 
 @pytest.fixture
@@ -216,6 +209,14 @@ def test_what_is_missing_or_damaged_there_is_a_fault(bucket: Bucket) -> None:
     files.pipe_file(f"{url}/images/{name}", whole[:200] + bytes(100) + whole[300:])
     (fault,) = store.verify()
     assert f"restore '{url}/images' from a backup" in str(fault)
+    files.pipe_file(f"{url}/images/{name}", whole)
+    store.save_head(head())
+    (weights,) = (name for name in remote.listing(f"{url}/heads") if name.endswith(".safetensors"))
+    size = len(files.cat_file(f"{url}/heads/{weights}"))
+    files.pipe_file(f"{url}/heads/{weights}", bytes(size))
+    (fault,) = store.verify()
+    assert "cannot be read" in str(fault)
+    files.rm(f"{url}/heads", recursive=True)
     files.rm_file(f"{url}/images/{name}")
     (fault,) = store.verify()
     assert f"lacks its file '{name}'" in str(fault)
