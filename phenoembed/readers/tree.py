@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from phenoembed_store.errors import ManifestError
+
 ZARR_MARKS = frozenset(("zarr.json", ".zgroup", ".zarray"))
 
 
@@ -22,17 +24,30 @@ def walk(root: Path) -> list[Listing]:
     """Every folder at or below ``root``, in order; linked folders too, each once.
 
     A Zarr group is listed, but not what lies within: it may hold a million chunks. What a Macintosh leaves beside
-    files (``._name``) is none of them.
+    files (``._name``) is none of them. Raises ``ManifestError`` with every folder that cannot be read, and every name
+    that no table can hold: a plate there would be left out in silence.
     """
     found: list[Listing] = []
+    closed: list[OSError] = []
+    faults: list[str] = []
     been: set[str] = set()
-    for top, folders, files in os.walk(root, followlinks=True):
+    for top, folders, files in os.walk(root, onerror=closed.append, followlinks=True):
         real = os.path.realpath(top)
         if real not in been:
+            faults += [f"'{name}' is no name in UTF-8; rename it" for name in _unnameable(top, files)]
             found.append(Listing(Path(top), tuple(sorted(name for name in files if not name.startswith("._")))))
         folders[:] = [] if real in been or ZARR_MARKS & set(files) else sorted(folders)
         been.add(real)
+    faults += [f"folder '{each.filename}' cannot be read: {each.strerror}" for each in closed]
+    if faults:
+        raise ManifestError(str(root), faults)
     return found
+
+
+def _unnameable(folder: str, files: Sequence[str]) -> list[str]:
+    """The files whose bytes are no text: Python reads them as lone surrogates."""
+    names = [os.path.join(folder, name) for name in files]
+    return [name for name in names if not name.isascii() and any("\ud800" <= each <= "\udfff" for each in name)]
 
 
 def folders_with(tree: Tree, wanted: Callable[[str], object]) -> list[Listing]:

@@ -182,9 +182,9 @@ class Table:
         except CommitFailedError as error:
             raise Overtaken(f"another machine writes to the table '{self.path.name}'; try again") from error
         except DeltaError as error:
-            if "already exists" not in str(error):
-                raise
-            raise Overtaken(f"another machine has made the table '{self.path.name}'; try again") from error
+            if "already exists" in str(error):
+                raise Overtaken(f"another machine has made the table '{self.path.name}'; try again") from error
+            raise StoreError(f"the table '{self.path.name}' cannot be written: {_last_line(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -246,8 +246,13 @@ def _unreachable(url: str | None) -> Iterator[None]:
     except OSError as error:
         if url is None:
             raise
-        lines = [line.strip(" ↳\t") for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()]
-        raise StoreError(f"'{url}' cannot be read or written: {lines[-1] if lines else error}") from error
+        raise StoreError(f"'{url}' cannot be read or written: {_last_line(error)}") from error
+
+
+def _last_line(error: Exception) -> str:
+    """What the Delta library says at last, which is the cause, without its colours."""
+    lines = [line.strip(" ↳\t") for line in re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()]
+    return lines[-1] if lines else type(error).__name__
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Exports of the CV7000/CV8000: where an image stands is in its record, and nothing is left out in silence."""
 
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -309,6 +310,22 @@ def test_a_folder_linked_to_itself_is_read_once(tmp_path: Path) -> None:
     export(tmp_path / "a", record("A01"))
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
     assert read_screen(tmp_path, dry_run=True).n_images == 1
+
+
+def test_a_folder_that_cannot_be_read_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plate in it is not left out in silence, whatever else there is."""
+    export(tmp_path / "a", record("A01"))
+    export(tmp_path / "b", record("A01"))
+    real = os.scandir
+
+    def refused(path: str) -> object:
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(ManifestError, match=f"folder '{tmp_path}/b' cannot be read: Permission denied"):
+        read_screen(tmp_path, dry_run=True)
 
 
 @given(st.text("AB0_-F2.Z", max_size=12), st.integers(1, 24), st.integers(1, 9999), st.integers(1, 999))

@@ -1,5 +1,6 @@
 """Files by a pattern, and CellProfiler's LoadData tables."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,13 @@ def test_names_too_long_for_a_file_system_are_files_that_are_not_there(tmp_path:
             read_screen(**{"folder": tmp_path, **option})  # type: ignore[arg-type]
     with pytest.raises(ImageError, match="cannot be read: File name too long"):
         read_pixels(Path(f"{long}#page=1"))
+
+
+def test_names_that_are_no_text_are_faults(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8, in a file's or a folder's name; names of any language are read."""
+    touch(tmp_path, "P1/B03.tif", "紫杉醇 µ/A01.tif")
+    assert read_screen(tmp_path, pattern=r".*/(?P<well>\w+)\.tif", times={1: 48}).n_plates == 2
+    (tmp_path / os.fsdecode(b"P\xff")).mkdir()
+    touch(tmp_path, os.fsdecode(b"P1/B04\xe9.tif"), os.fsdecode(b"P\xff/A01.tif"))
+    told = faults(tmp_path, pattern=r".*/(?P<well>\w+)\.tif", times={1: 48})
+    assert [r"B04\udce9.tif' is no name in UTF-8" in told[0], r"P\udcff/A01.tif' is no name" in told[1]] == [True, True]
