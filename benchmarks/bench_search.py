@@ -1,6 +1,9 @@
 """Search against peers: unfiltered, under filters not seen before and seen before. Alternating calls, medians, ratios.
 
 python benchmarks/bench_search.py [--images 10000,138240,1000000] [--queries 100] [--peers lancedb,hnswlib,...]
+                                  [--folder FOLDER [--build]]
+
+In a folder that is named, stores and peers are kept: ``--build`` makes them, and a second run measures alone.
 """
 
 import argparse
@@ -14,13 +17,15 @@ from pathlib import Path
 import faiss
 import numpy as np
 from clustered import fill, milliseconds, queries
-from peers import Ask, Asked, Peer, hnswlib_peer, lancedb_peer, qdrant_peer, sklearn_peer
+from peers import Ask, Asked, Peer, hnswlib_peer, kept_seconds, lancedb_peer, qdrant_peer, sklearn_peer
 from truth import exact, recall
 
 import phenoembed_store
 
 SHARES = (0.001, 0.02, 0.3)
 TUNED_ON = 50
+PAUSE_S = 0.005
+"""Between two calls, so that the threads of one have come to rest when the next begins."""
 LARGEST = {"qdrant": 20_000, "sklearn": 200_000, "hnswlib": 200_000}
 """Images above which a peer is left out: it takes minutes to build, or seconds to ask."""
 
@@ -34,10 +39,10 @@ class Ours:
 
     def __init__(self, folder: Path, n: int) -> None:
         self.store = phenoembed_store.open(folder) if (folder / "images").is_dir() else fill(folder, n)
-        shutil.rmtree(folder / "indexes", ignore_errors=True)
-        start = time.perf_counter()
+        if not (folder.parent / "ours.json").is_file():
+            shutil.rmtree(folder / "indexes", ignore_errors=True)
+        self.built_s = kept_seconds(folder.parent, "ours", lambda: self.store._images_of(None))
         self.images = self.store._images_of(None)
-        self.built_s = time.perf_counter() - start
         self.unit = self.images.scaled / self.images.norms[:, None]
         self.u = self.images.rows.column("u").to_numpy()
         paths = self.images.rows.column("path").to_pylist()
@@ -63,24 +68,26 @@ def main() -> None:
     parser.add_argument("--images", default="10000,138240,1000000")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--peers", default="lancedb,hnswlib,sklearn,qdrant")
-    parser.add_argument("--folder", type=Path, default=None, help="Where to make (or find) the stores.")
+    parser.add_argument("--folder", type=Path, default=None, help="Where to make (or find) the stores and peers.")
+    parser.add_argument("--build", action="store_true", help="Make them only.")
     asked = parser.parse_args()
     for n in map(int, asked.images.split(",")):
         folder = (asked.folder or Path(tempfile.mkdtemp())) / str(n)
         names = [name for name in asked.peers.split(",") if name and n <= LARGEST.get(name, n)]
-        measure(folder, n, asked.queries, names)
+        ours = Ours(folder / "store", n)
+        vectors = np.ascontiguousarray(ours.images.vectors)
+        peers = [_build(name, folder, ours, vectors) for name in names]
+        if not asked.build:
+            measure(ours, peers, vectors, asked.queries)
         if asked.folder is None:
             shutil.rmtree(folder.parent)
 
 
-def measure(folder: Path, n: int, count: int, names: Sequence[str]) -> None:
-    ours = Ours(folder / "store", n)
-    vectors = np.ascontiguousarray(ours.images.vectors)
-    peers = [_build(name, folder, ours, vectors) for name in names]
+def measure(ours: Ours, peers: Sequence[Peer], vectors: np.ndarray, count: int) -> None:
     asking = queries(vectors, count + TUNED_ON)
     index = ours.images.index
     kind = f"{index.manifest.kind}, {index.faiss.nlist} lists, {index.manifest.nprobe} probed" if index else "flat"
-    print(f"\n{n:,} x {vectors.shape[1]}, {count} queries; ours: {kind}")
+    print(f"\n{len(vectors):,} x {vectors.shape[1]}, {count} queries; ours: {kind}")
     unfiltered(ours, peers, asking[TUNED_ON:], asking[:TUNED_ON])
     for share in SHARES:
         filtered(ours, [peer for peer in peers if peer.filters], share, asking[TUNED_ON:], asking[:TUNED_ON])
@@ -89,8 +96,8 @@ def measure(folder: Path, n: int, count: int, names: Sequence[str]) -> None:
 def _build(name: str, folder: Path, ours: Ours, vectors: np.ndarray) -> Peer:
     if name == "lancedb":
         metadata = ours.images.rows.select(["u", "compound", "concentration_um", "plate"])
-        return lancedb_peer(folder / "lance", vectors, metadata)
-    return {"hnswlib": hnswlib_peer, "sklearn": sklearn_peer, "qdrant": qdrant_peer}[name](vectors)
+        return lancedb_peer(folder, vectors, metadata)
+    return {"hnswlib": hnswlib_peer, "sklearn": sklearn_peer, "qdrant": qdrant_peer}[name](folder, vectors)
 
 
 def unfiltered(ours: Ours, peers: Sequence[Peer], asking: np.ndarray, tuning: np.ndarray) -> None:
@@ -159,6 +166,7 @@ def alternate(calls: dict[str, Ask], asked: Sequence[Asked]) -> tuple[Seconds, H
         call(asked[0][0], "u < 0.5" if asked[0][1] else None)
     for number, (query, where) in enumerate(asked):
         for name in list(calls) if number % 2 else list(calls)[::-1]:
+            time.sleep(PAUSE_S)
             start = time.perf_counter()
             found = calls[name](query, where)
             seconds[name].append(time.perf_counter() - start)

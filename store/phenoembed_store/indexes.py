@@ -16,6 +16,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -155,13 +156,20 @@ def build(
 
 def _write_files(folder: Path, part: Part) -> Measured:
     """Everything but the manifest; the lists to probe, and the recall they give."""
+    with ThreadPoolExecutor(1) as beside:  # a disk and a processor, each with its own work
+        written = beside.submit(_write_arrays, folder, part)
+        measured = build_faiss(part.scaled, part.norms, folder / "ivf.faiss")
+        written.result()
+    return measured
+
+
+def _write_arrays(folder: Path, part: Part) -> None:
     with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_file(file, part.rows.schema) as writer:
         writer.write_table(part.rows)
     np.save(folder / "vectors.npy", part.vectors)
     np.save(folder / "norms.npy", part.norms)
     if part.scaled is not part.vectors:
         np.save(folder / "scaled.npy", part.scaled)
-    return build_faiss(part.scaled, part.norms, folder / "ivf.faiss")
 
 
 def remove(folder: Path, encoder: str) -> None:

@@ -1,6 +1,5 @@
 """Inverted lists of 8-bit vectors, by FAISS: how they are made, and how many of them have to be probed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -14,15 +13,16 @@ from phenoembed_store.errors import MissingExtra
 from phenoembed_store.subset import Subset
 
 RECALL_WANTED = 0.999
-SAMPLE = 200
-"""Images whose ten nearest, by index and exactly, are compared to measure the recall."""
-FILTERED_SAMPLE = 100
-"""Images whose nearest among a random share of all are looked for, to measure how many lists a filter needs."""
+SAMPLE = 128
+"""Images whose ten nearest, by index and exactly, are compared to measure the recall: 1,280 pairs tell 0.999."""
 SHARES = (0.5, 0.25, 0.1, 0.05, 0.025)
+"""Shares of all images among which they are looked for too, to measure how many lists a filter needs."""
+NEAREST = 1000
+"""Their nearest that are found exactly: 25 of them are in the smallest share, where ten are wanted."""
 FEW = 1000
 """Images that are compared one by one in the time that a call of FAISS takes (0.15 ms)."""
-POINTS_PER_LIST = 128
-"""Vectors that the lists' centres are trained on, for each of them: 256 find lists hardly better, in twice the time."""
+POINTS_PER_LIST = 64
+"""Vectors that the lists' centres are trained on, for each of them: more find hardly better lists, in more time."""
 BLOCK = 16_384
 """Vectors that are scaled to length one, or compared, at a time."""
 RERANKED = (2, 4, 8)
@@ -42,7 +42,7 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class _Trial:
-    """Queries whose true neighbours (queries, 10) are known, among some of the vectors or all."""
+    """Queries whose true neighbours are known, among some of the vectors or all: ``truth`` (queries, 10), -1: none."""
 
     index: Any
     queries: Floats
@@ -53,7 +53,8 @@ class _Trial:
         """Share of the true neighbours among the candidates that are fetched."""
         fetched = self.truth.shape[1] * reranked
         _, found = self.index.search(self.queries, fetched, params=parameters(nprobe, self.among))
-        return float(np.mean([np.isin(b, a).mean() for a, b in zip(found, self.truth, strict=True)]))
+        hits = [np.isin(true[true >= 0], some).sum() for some, true in zip(found, self.truth, strict=True)]
+        return float(sum(hits) / np.count_nonzero(self.truth >= 0))
 
 
 def faiss_module() -> Any:
@@ -90,24 +91,27 @@ def _measure(index: Any, scaled: Floats, norms: Floats) -> Measured:
     draw = np.random.default_rng(1)
     picked = draw.choice(n, min(SAMPLE, n), replace=False)
     queries = _unit(scaled[picked], norms[picked])
-    shares = [share for share in SHARES if share * n > FEW]
-    subsets = [Subset(draw.random(n) < share) for share in shares]
-    (truth,) = exact_neighbours(scaled, norms, queries, 10)
-    truths = exact_neighbours(scaled, norms, queries[:FILTERED_SAMPLE], 10, subsets)
-    whole = _Trial(index, queries, truth)
+    nearest = exact_neighbours(scaled, norms, queries, min(NEAREST, n))
+    whole = _Trial(index, queries, nearest[:, :10])
     nprobe, recall = _probes_wanted(whole, RERANKED[-1], 1, index.nlist)
     wanted = min(recall, RECALL_WANTED)
     reranked = next(many for many in RERANKED if many == RERANKED[-1] or whole.recall(nprobe, many) >= wanted)
     filtered, fewest = {}, nprobe  # the fewer pass, the more lists their nearest are spread over
-    for share, subset, true in zip(shares, subsets, truths, strict=True):
+    for share in SHARES:
+        subset = Subset(draw.random(n) < share)
         most = affordable_lists(index.nlist, len(subset), n)
-        if most < fewest:
+        trial = _Trial(index, queries, _first_passing(nearest, subset, 10), subset)
+        if most < fewest or trial.recall(most, reranked) < RECALL_WANTED:
             break
-        fewest, reached = _probes_wanted(_Trial(index, queries[:FILTERED_SAMPLE], true, subset), reranked, fewest, most)
-        if reached < RECALL_WANTED:
-            break
-        filtered[str(share)] = fewest
+        filtered[str(share)] = fewest = _probes_wanted(trial, reranked, fewest, most)[0]
     return Measured(nprobe, reranked, whole.recall(nprobe, reranked), filtered)
+
+
+def _first_passing(nearest: Integers, subset: Subset, k: int) -> Integers:
+    """Of each row of neighbours, best first, the first k that pass; -1 where fewer do."""
+    passing = subset.flags[nearest]
+    order = np.argsort(~passing, axis=1, kind="stable")[:, :k]
+    return np.where(np.take_along_axis(passing, order, 1), np.take_along_axis(nearest, order, 1), -1)
 
 
 def _probes_wanted(trial: _Trial, reranked: int, at_least: int, most: int) -> tuple[int, float]:
@@ -127,23 +131,17 @@ def affordable_lists(nlist: int, passing: int, n: int) -> int:
     return max(0, int(nlist * (passing - FEW) / (ID_COST * n + passing)))
 
 
-def exact_neighbours(
-    scaled: Floats, norms: Floats, queries: Floats, k: int, among: Sequence[Subset | None] = (None,)
-) -> list[Integers]:
-    """Rows of the k nearest of every query, (queries, k), in no order: for each subset. In bounded memory."""
-    ids = [np.zeros((len(queries), 0), np.int64) for _ in among]
-    best = [np.zeros((len(queries), 0), np.float32) for _ in among]
-    for start in range(0, len(scaled) if among else 0, BLOCK):
-        part = slice(start, start + BLOCK)
-        scores = (queries @ scaled[part].T) / np.maximum(norms[part], np.float32(1e-30))
-        here = np.arange(start, start + scores.shape[1])
-        for i, subset in enumerate(among):
-            passing = slice(None) if subset is None else subset.flags[part]
-            both = np.concatenate([best[i], scores[:, passing]], axis=1)
-            named = np.broadcast_to(here[passing], (len(queries), both.shape[1] - best[i].shape[1]))
-            named = np.concatenate([ids[i], named], axis=1)
-            top = np.argpartition(-both, min(k, both.shape[1]) - 1, axis=1)[:, :k]
-            best[i], ids[i] = np.take_along_axis(both, top, 1), np.take_along_axis(named, top, 1)
+def exact_neighbours(scaled: Floats, norms: Floats, queries: Floats, k: int) -> Integers:
+    """Rows of the k nearest of every query, (queries, k), best first. In bounded memory."""
+    faiss = faiss_module()
+    best, ids = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
+    for start in range(0, len(scaled), BLOCK):
+        block = slice(start, start + BLOCK)
+        unit = _unit(scaled[block], norms[block])
+        scores, found = faiss.knn(queries, unit, min(k, len(unit)), metric=faiss.METRIC_INNER_PRODUCT)
+        best, ids = np.concatenate([best, scores], axis=1), np.concatenate([ids, start + found], axis=1)
+        order = np.argsort(-best, axis=1, kind="stable")[:, :k]
+        best, ids = np.take_along_axis(best, order, 1), np.take_along_axis(ids, order, 1)
     return ids
 
 

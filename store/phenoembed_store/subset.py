@@ -22,10 +22,12 @@ class Subset:
 
     @classmethod
     def of_rows(cls, rows: Integers, n: int) -> "Subset":
-        """These of n rows."""
+        """These of n rows, rising."""
         flags = np.zeros(n, np.bool_)
         flags[rows] = True
-        return cls(flags)
+        subset = cls(flags)
+        subset.__dict__.update(rows=rows, _count=len(rows))  # as cached_property keeps them
+        return subset
 
     @cached_property
     def rows(self) -> Integers:
