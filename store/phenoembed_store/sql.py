@@ -19,6 +19,7 @@ LOCKS = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
+    "temp_directory": "",  # nor spilt to disk: DuckDB lets SQL read the folder that it spills to
 }
 
 

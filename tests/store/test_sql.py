@@ -74,6 +74,16 @@ ATTACKS = [
     "SELECT * FROM query('COPY images TO ''{secret}''')",
     "SELECT getenv('HOME')",
     "SELECT * FROM secret_variable",
+    "SELECT * FROM read_duckdb('{secret}')",
+    "SELECT * FROM query_table('{secret}')",
+    "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT * FROM read_text(''{secret}'')'))",
+    "WITH x AS MATERIALIZED (SELECT * FROM read_text('{secret}')) SELECT * FROM x",
+    "WITH x AS (DELETE FROM images RETURNING *) SELECT * FROM x",
+    "SELECT * FROM enable_logging(storage='file', storage_path='{secret}')",
+    "SELECT * FROM enable_profiling(save_location='{secret}', format='json')",
+    "SELECT * FROM duckdb_secrets()",
+    "SELECT * FROM arrow_scan(1, 2, 3)",
+    "EXECUTE parse('SELECT 1')",
     "",
     "   ",
     "nonsense",
@@ -90,6 +100,13 @@ def test_sql_can_read_the_views_and_reach_nothing_else(shared_store: Store, tmp_
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
     assert secret_variable.read_text() == "a\nhidden\n"
+
+
+def test_the_folder_that_duckdb_spills_to_is_out_of_reach(shared_store: Store) -> None:
+    """DuckDB allows SQL to read its temporary folder, ``.tmp`` where the process was started, even when locked."""
+    (folder,) = shared_store.sql("SELECT current_setting('temp_directory')").fetchall()[0]
+    assert folder == ""
+    assert shared_store.sql("SELECT current_setting('allowed_directories')").fetchall() == [([],)]
 
 
 ESCAPES = [
