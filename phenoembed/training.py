@@ -7,6 +7,7 @@ from (seed, epoch) alone, and a checkpoint is written after each: a resumed trai
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from phenoembed.encoders import save_encoder
 from phenoembed.folds import SPLITS, Fold, Split, count_folds, keep_back, make_fold
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import save_own_head
-from phenoembed.logs import epoch_log
+from phenoembed.logs import EpochLog, epoch_log
 from phenoembed.loop import fit, run_loop
 from phenoembed.methods import GroupClassifier, build_method
 from phenoembed.metrics import calibrated_metrics
@@ -145,7 +146,7 @@ def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None,
     with stage("reading") as progress:
         prepared = first_before_others(lambda: _prepare(screen, store, settings, progress))
     run = store / "runs" / _run_name(screen, settings)
-    logs = epoch_log(log, store / "logs" / run.name)
+    logs = [epoch_log(log, store / "logs" / f"{run.name}{part}") for part in ("-warm-start", "")]
     only_first(lambda: _open_run(run, resume))
 
     torch.manual_seed(settings.seed)
@@ -153,15 +154,7 @@ def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None,
     head = build_method(settings.method, len(prepared.classes), EMBEDDING_DIM)
     bare = _config(screen, settings, prepared, untrained=True)
     untrained = only_first(lambda: save_encoder(store, encoder, None, bare, None))
-    pixels = (prepared.mean, prepared.sd, prepared.cache.scale)
-    checkpoint = run / "last.ckpt"
-    if settings.refinements.warm_start and not checkpoint.exists():
-        with stage("warm start") as progress:
-            module = WarmStart(encoder, _pair_batches(prepared, settings), settings, *pixels)
-            fit(module, run / "warm-start.ckpt", progress, epoch_log(log, store / "logs" / f"{run.name}-warm-start"))
-    batches = _batches(prepared, settings, prepared.fold.train, shuffle_seed=settings.seed)
-    with stage("training") as progress:
-        images_per_second = run_loop(encoder, head, batches, settings, *pixels, checkpoint, progress, logs)
+    images_per_second = _learn(encoder, head, prepared, settings, run, stage, logs)
     encoder.eval()
     head.eval()
     temperature = fit_temperature(*_score(encoder, head, prepared, settings, prepared.fold.calibration))
@@ -178,6 +171,30 @@ def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None,
     paths = screen.table.column("path").to_pylist()
     rejected = {paths[row]: reason for row, reason in prepared.cache.rejected.items()}
     return Trained(identifier, settings, prepared.fold, images_per_second, test, known, rejected)
+
+
+def _learn(
+    encoder: Encoder,
+    head: GroupClassifier,
+    prepared: _Prepared,
+    settings: Settings,
+    run: Path,
+    stage: Stage,
+    logs: Sequence[Sequence[EpochLog]],
+) -> float | None:
+    """The warm start, where one is asked for and not done, and the training; images a second of the latter.
+
+    ``logs``: of the one and of the other.
+    """
+    pixels = (prepared.mean, prepared.sd, prepared.cache.scale)
+    checkpoint = run / "last.ckpt"
+    if settings.refinements.warm_start and not checkpoint.exists():
+        with stage("warm start") as progress:
+            module = WarmStart(encoder, _pair_batches(prepared, settings), settings, *pixels)
+            fit(module, run / "warm-start.ckpt", progress, logs[0])
+    batches = _batches(prepared, settings, prepared.fold.train, shuffle_seed=settings.seed)
+    with stage("training") as progress:
+        return run_loop(encoder, head, batches, settings, *pixels, checkpoint, progress, logs[1])
 
 
 def _with_plane(screen: Screen, settings: Settings) -> Screen:
