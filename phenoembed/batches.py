@@ -12,7 +12,9 @@ from phenoembed.groups import Groups
 from phenoembed.methods import Members
 from phenoembed.null_evidence import NullEvidence
 from phenoembed.pairs import Origins, in_pairs
+from phenoembed.pixel_rows import read_rows
 from phenoembed.pixels import Pixels
+from phenoembed.reading_ahead import ahead
 
 
 class Batch(NamedTuple):
@@ -70,8 +72,9 @@ class GroupBatches(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng((self.shuffle_seed or 0, self.epoch, self.rank))
-        for chosen in np.array_split(self._order(), self.n_batches):
-            yield self._batch(np.array_split(chosen, self.n_shares)[self.rank], rng)
+        order = np.array_split(self._order(), self.n_batches)
+        shares = (np.array_split(chosen, self.n_shares)[self.rank] for chosen in order)
+        yield from ahead(self._batch(share, rng) for share in shares)
 
     def _order(self) -> np.ndarray:
         if self.shuffle_seed is None:
@@ -93,7 +96,7 @@ class GroupBatches(IterableDataset[Batch]):
         return Batch(self._read(rows), shown.members, shown.targets, shown.places, self._origins_of(rows))
 
     def _read(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self.pixels[rows]))
+        return torch.from_numpy(read_rows(self.pixels, rows))
 
     def _origins_of(self, rows: np.ndarray) -> tuple[Tensor, Tensor] | None:
         if self.origins is None:

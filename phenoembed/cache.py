@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from phenoembed.pixel_rows import let_go, read_rows
 from phenoembed.pixels import Pixels, check_shape, common_shape, resize, target_shape
 from phenoembed.planes import Source, size_and_time
 from phenoembed.preparation import Preparer
@@ -22,6 +23,7 @@ from phenoembed_store.errors import ImageError, TrainingError
 KEPT = 2  # caches: at native size one takes as much as the images do
 IN_USE_SECONDS = 3600.0
 CHUNK = 256  # images between two notes of how far the reading has come
+BLOCK_PIXELS = 2**24  # looked at in one go: 128 MB as they are summed
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ class PixelCache:
         chosen = np.sort(np.asarray(rows))
         chosen = chosen[:: max(1, len(chosen) // sample)]
         total = squares = 0.0
-        for start in range(0, len(chosen), CHUNK):
-            block = self.pixels[chosen[start : start + CHUNK]].astype(np.float64) * self.scale
+        step = min(CHUNK, max(1, BLOCK_PIXELS // self.pixels[0].size))
+        for start in range(0, len(chosen), step):
+            block = read_rows(self.pixels, chosen[start : start + step]) * np.float64(self.scale)
             total += block.sum()
             squares += (block**2).sum()
         n_pixels = len(chosen) * self.pixels[0].size
@@ -142,6 +145,7 @@ def _fill(
             rejected |= {str(row): reason for row, reason in zip(rows, pool.map(read, rows), strict=True) if reason}
             done = rows.stop
             pixels.flush()  # type: ignore[union-attr]
+            let_go(pixels)
             state |= {"done": done, "rejected": rejected}
             beside = state_file.with_suffix(".tmp")
             beside.write_text(json.dumps(state))

@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from phenoembed.allocation import kept_memory
 from phenoembed.augment import Augmentation
 from phenoembed.averaging import WeightAverage
 from phenoembed.batches import Batch, GroupBatches
@@ -215,7 +216,7 @@ def fit(module: Training, checkpoint: Path, progress: Progress, callbacks: Seque
             generator=torch.Generator(),
         )
         resumed = checkpoint if checkpoint.exists() else None
-        with _stoppable():
+        with _stoppable(), kept_memory():
             try:
                 trainer.fit(module, loader, ckpt_path=resumed, weights_only=False if resumed else None)
             except _StopNowError as stop:

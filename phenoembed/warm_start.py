@@ -16,6 +16,7 @@ from torch.utils.data import IterableDataset
 from phenoembed.loop import LoopSettings, Training
 from phenoembed.model import EMBEDDING_DIM, Encoder, to_network
 from phenoembed.pairs import Numbers, Origins, pair_up
+from phenoembed.pixel_rows import read_rows
 from phenoembed.pixels import Pixels
 from phenoembed.schedule import cosine
 
@@ -60,7 +61,7 @@ class PairBatches(IterableDataset[PairBatch]):
 
     def __iter__(self) -> Iterator[PairBatch]:
         for pairs in self.draw():
-            yield PairBatch(torch.from_numpy(np.ascontiguousarray(self.pixels[pairs.T.ravel()])))
+            yield PairBatch(torch.from_numpy(read_rows(self.pixels, pairs.T.ravel())))
 
 
 class WarmStart(Training):
