@@ -28,8 +28,10 @@ def annotate(
         return
     note(f"{report['matched']:,} of {report['rows']:,} rows match the store on {on}: {', '.join(report['columns'])}")
     if report["unmatched"]:
-        shown = ", ".join(report["unmatched"][:10])
+        shown = "; ".join(report["unmatched"][:10])
         more = len(report["unmatched"]) - 10
-        note(f"not in the store: {shown}" + (f" and {more:,} more" if more > 0 else ""))
+        note(f"not in the store: {shown}" + (f"; and {more:,} more" if more > 0 else ""))
+    if not report["in_store"]:
+        note(f"no image of the store has {on}; a table joined on compound may bring it")
     if report["without_annotation"]:
         note(f"{report['without_annotation']:,} of the store have no row in the table")

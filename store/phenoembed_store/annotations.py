@@ -179,9 +179,10 @@ def _complete(table: pa.Table) -> pa.Table:
 
 
 def match_report(table: pa.Table, rows: pa.Table, on: str) -> dict[str, Any]:
-    """How many keys of the table name something in the store, and which do not."""
+    """How many keys of the table name something in the store, and which do not; how many the store has."""
     keys = KEYS[on]
-    there = set(zip(*(rows.column(key).to_pylist() for key in keys), strict=True)) if len(rows) else set()
+    found = set(zip(*(rows.column(key).to_pylist() for key in keys), strict=True)) if len(rows) else set()
+    there = {key for key in found if None not in key}
     asked = list(zip(*(table.column(key).to_pylist() for key in keys), strict=True))
     missing = [", ".join(str(part) for part in key) for key in asked if key not in there]
     columns = [name for name in table.column_names if name not in keys]
@@ -191,5 +192,6 @@ def match_report(table: pa.Table, rows: pa.Table, on: str) -> dict[str, Any]:
         "rows": len(table),
         "matched": len(asked) - len(missing),
         "unmatched": missing,
+        "in_store": len(there),
         "without_annotation": len(there - set(asked)),
     }

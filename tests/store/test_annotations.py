@@ -61,6 +61,8 @@ def test_a_key_under_another_name_is_mapped(store: Store) -> None:
     table = pa.table({"broad_sample": ["taxol"], "InChIKey": ["KEY"]})
     with pytest.raises(StoreError, match=r"no column 'compound' .* \(--map compound=THEIRS names one\)"):
         store.annotate(table)
+    unknown = store.annotate(pa.table({"InChIKey": ["KEY"], "target": ["TUBB"]}), "inchikey")
+    assert (unknown["matched"], unknown["in_store"], unknown["without_annotation"]) == (0, 0, 0)
     assert store.annotate(table, mapping={"compound": "broad_sample"})["matched"] == 1
     assert store.annotate(pa.table({"InChIKey": ["KEY"], "target": ["TUBB"]}), "inchikey")["matched"] == 1
     assert store.sql("SELECT DISTINCT compound FROM images WHERE target = 'TUBB'").fetchall() == [("taxol",)]
