@@ -12,12 +12,12 @@ too. What starts once (loading torch, the first batch) does not count.
 
 memory: the largest resident memory of the command and its child, indexing so many images of 64 px.
 
-append: seconds to index one plate of 384 images into stores that hold so many rows already (embeddings at random).
+append: seconds to index plates of 384 images into stores that hold so many rows already (embeddings at random), until
+the rows are committed, and to make the groups and the index current; the first plate is a warm-up.
 """
 
 import argparse
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -218,17 +218,28 @@ def memory(folder: Path, count: int) -> None:
 
 
 def append(folder: Path, rows: int) -> None:
-    """Print rows, and the seconds that a plate more takes: of the encoding, and of everything else."""
+    """Print rows, and the seconds that a plate more takes: until its rows are committed, and to derive from them."""
     store = new_store(folder / "store-append", 64)
     encoder = store.default_encoder()
     for start in range(0, rows, 50_000):
         store.write_images(random_rows(start, min(start + 50_000, rows), encoder))
-    plates = write_plates(folder / "plates-append", 64, PLATE, name="new")
-    started = time.perf_counter()
-    found = index_screen(read_screen(plates), store, quality=False)
-    elapsed = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"| {rows:,} | {elapsed:.1f} | {found.indexed} | {peak:,.0f} |", flush=True)
+    store.refresh(encoder)
+    committed: list[float] = []
+    real = store.refresh
+
+    def refresh(name: str | None = None) -> None:
+        committed.append(time.perf_counter())
+        real(name)
+
+    store.refresh = refresh  # type: ignore[method-assign]
+    for number in range(3):
+        plates = write_plates(folder / "plates-append", 64, PLATE, name=f"new{number}")
+        started = time.perf_counter()
+        found = index_screen(read_screen(plates), store, quality=False)
+        ended = time.perf_counter()
+        print(
+            f"| {rows:,} | {found.indexed} | {committed[-1] - started:.1f} | {ended - committed[-1]:.1f} |", flush=True
+        )
     shutil.rmtree(store.path)
     shutil.rmtree(plates)
 

@@ -307,7 +307,7 @@ def _metadata(screen: Screen) -> pa.Table:
 def _plan(screen: Screen, sources: Sequence[Source], store: Store, encoders: Sequence[str]) -> _Plan:
     """Compare the screen with what the store knows of each encoder."""
     metadata = _metadata(screen)
-    known = [_known(store, name, metadata.column_names) for name in encoders]
+    known = [_known(store, name, metadata) for name in encoders]
     keys = list(zip(*(metadata.column(name).to_pylist() for name in IMAGE_KEY), strict=True))
     values = list(zip(*(metadata.column(name).to_pylist() for name in metadata.column_names), strict=True))
     encode, held, update, unchanged = [], list[int](), [], 0
@@ -333,8 +333,8 @@ class _Known(NamedTuple):
     values: tuple[Any, ...]
 
 
-def _known(store: Store, encoder: str, columns: Sequence[str]) -> dict[Key, _Known]:
-    table = store.known_images(encoder)
+def _known(store: Store, encoder: str, metadata: pa.Table) -> dict[Key, _Known]:
+    table = store.known_images(encoder, metadata)
     if not table.num_rows:
         return {}
 
@@ -343,7 +343,7 @@ def _known(store: Store, encoder: str, columns: Sequence[str]) -> dict[Key, _Kno
 
     keys = zip(*(column(name) for name in IMAGE_KEY), strict=True)
     facts = [column(name) for name in _Known._fields[:3]]
-    values = zip(*(column(name) for name in columns), strict=True)
+    values = zip(*(column(name) for name in metadata.column_names), strict=True)
     return {key: _Known(*known) for key, *known in zip(keys, *facts, values, strict=True)}
 
 

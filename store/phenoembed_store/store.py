@@ -57,6 +57,9 @@ UNUSABLE = re.compile(r"[\[\]^|#?\\]|%[0-9A-Fa-f]{2}")
 PARTS = ("images", "encoders", "rejected")
 """Folders of which every store has one."""
 
+LATE_SHARE = 0.02
+"""Of the images: more than so many that are in no index are put into one. Of a million, that is fifty plates."""
+
 Done = TypeVar("Done")
 
 ATTEMPTS = 20
@@ -221,10 +224,16 @@ class Store:
 
     # What the store holds
 
-    def known_images(self, encoder: str) -> pa.Table:
-        """Everything that is stored of one encoder's images but their embeddings."""
+    def known_images(self, encoder: str, near: pa.Table | None = None) -> pa.Table:
+        """Everything that is stored of one encoder's images but their embeddings.
+
+        near: images (``plate``) whose plates are wanted; what is stored of others may be left out, and is not read.
+        """
         scan = self._contents.images.at()
-        return scan.read([name for name in scan.schema.names if name != "embedding"], '"encoder" = $p0', [encoder])
+        columns = [name for name in scan.schema.names if name != "embedding"]
+        if near is None or not len(near):
+            return scan.read(columns, '"encoder" = $p0', [encoder])
+        return scan.read(columns, *writing.near(near, encoder))
 
     def rejected(self) -> pa.Table:
         """The images that could not be indexed, and why."""
@@ -355,10 +364,14 @@ class Store:
         return self._contents.groups_of(encoder)
 
     def refresh(self, encoder: str | None = None) -> None:
-        """Make everything that is derived from the images current, for one encoder: the groups table, the index."""
+        """Make everything that is derived from the images current, for one encoder: the groups table, the index.
+
+        Images that came after the index was made, and are few, are compared one by one: making it anew for each plate
+        would take the longer the larger the store is.
+        """
         images = self._images_of(encoder)
         self._write(lambda: self._derive(images))
-        if len(images.parts) > 1:  # what came after the index was made goes into a new one
+        if sum(len(part.rows) for part in images.parts[1:]) > LATE_SHARE * len(images):
             indexes.remove(self.path / "indexes", images.encoder)
             self._reader.forget(images.encoder)
             self._images_of(images.encoder)

@@ -76,7 +76,7 @@ def update_metadata(images: Table, rows: pa.Table, encoder: str) -> int:
     """Rewrite the metadata of images whose file did not change; what is stored of the file is kept."""
     scan = images.at()
     keys = rows.select(list(IMAGE_KEY))
-    where = _near(keys, encoder)
+    where = near(keys, encoder)
     of_files = [*FILE_SCHEMA.names, *(name for name in QUALITY if name in scan.schema.names), "encoder", "embedding"]
     with session() as connection:
         connection.register("stored", scan.read([*IMAGE_KEY, *of_files], *where))
@@ -194,7 +194,7 @@ def _compare(
     if not scan.files or not len(rows):
         return np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
     compared = [name for name in scan.schema.names if name not in NOT_COMPARED] if columns is None else list(columns)
-    stored = scan.read([*KEY, *compared], *_near(rows, rows.column("encoder")[0].as_py()))
+    stored = scan.read([*KEY, *compared], *near(rows, rows.column("encoder")[0].as_py()))
     differs = [
         f's."{name}" IS DISTINCT FROM n."{name}"' if name in rows.column_names else f's."{name}" IS NOT NULL'
         for name in compared
@@ -213,8 +213,8 @@ def _compare(
     return np.asarray(found["known"], np.bool_), np.asarray(found["changed"], np.bool_)
 
 
-def _near(keys: pa.Table, encoder: str) -> tuple[str, list[object]]:
-    """A condition that holds for every row with one of the keys, and that a file's statistics can refute."""
+def near(keys: pa.Table, encoder: str) -> tuple[str, list[object]]:
+    """A condition that holds for every row on the plates of these, and that a file's statistics can refute."""
     import pyarrow.compute as pc
 
     plates = pc.min_max(keys.column("plate")).as_py()
