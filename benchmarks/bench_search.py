@@ -24,8 +24,6 @@ import phenoembed_store
 
 SHARES = (0.001, 0.02, 0.3)
 TUNED_ON = 50
-PAUSE_S = 0.005
-"""Between two calls, so that the threads of one have come to rest when the next begins."""
 LARGEST = {"qdrant": 20_000, "sklearn": 200_000, "hnswlib": 200_000}
 """Images above which a peer is left out: it takes minutes to build, or seconds to ask."""
 
@@ -107,6 +105,9 @@ def unfiltered(ours: Ours, peers: Sequence[Peer], asking: np.ndarray, tuning: np
     if index:
         parameters = faiss.SearchParametersIVF(nprobe=index.manifest.nprobe)
         calls["raw FAISS, same index"] = lambda query, _: index.faiss.search(query[None], 10, params=parameters)[1][0]
+        alone, _ = alternate({name: calls[name] for name in ("ours", "raw FAISS, same index")}, asked)
+        times = ", ".join(f"{name} {milliseconds(one):.3f} ms" for name, one in alone.items())
+        print(f"\nthe two of them alone, in turn: {times}")
     seconds, found = alternate(calls, asked)
     truth = exact(ours.unit, asking, [None] * len(asked))
     built = {"ours": ours.built_s} | {peer.name: peer.built_s for peer in peers}
@@ -166,7 +167,6 @@ def alternate(calls: dict[str, Ask], asked: Sequence[Asked]) -> tuple[Seconds, H
         call(asked[0][0], "u < 0.5" if asked[0][1] else None)
     for number, (query, where) in enumerate(asked):
         for name in list(calls) if number % 2 else list(calls)[::-1]:
-            time.sleep(PAUSE_S)
             start = time.perf_counter()
             found = calls[name](query, where)
             seconds[name].append(time.perf_counter() - start)

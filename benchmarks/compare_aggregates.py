@@ -1,6 +1,10 @@
-"""How should images become the embedding of a group and of a compound? Four ways, on published profiles.
+"""How should images become the embedding of a group and of a compound? Four ways, on profiles and simulated screens.
 
-    python benchmarks/compare_aggregates.py DATA
+    python benchmarks/compare_aggregates.py DATA [STORE ...]
+
+DATA: a folder of published profiles; STORE: simulated screens, trained on and indexed with ``phenoembed train`` (the
+replicate split) and ``phenoembed index``. Of these the queries are groups of the replicate that the encoder never saw,
+and its compounds' embeddings come from that replicate alone.
 
 ``mean``: the mean of the configurations; ``median``: their median; ``strongest``: the mean of the third of the
 configurations farthest from the controls; ``matched``: the mean cosine of equal configurations. Judged by the nearest
@@ -57,19 +61,38 @@ def main() -> None:
     print(f"{'table':22s} {'way':10s} {'same compound, other replicate':>31s} {'same mechanism':>15s}")
     for name, table in TABLES.items():
         with tempfile.TemporaryDirectory() as folder:
-            groups, mechanism, controls = read(data, table, Path(folder))
-        for way in ("mean", "median", "strongest", "matched"):
-            replicate = replicate_retrieval(groups, way, controls)
-            moa, n = mechanism_retrieval(groups, mechanism, way, controls)
-            print(f"{name:22s} {way:10s} {replicate:31.3f} {moa:10.3f} ({n})")
+            store = phenoembed_store.open(folder, create=True)
+            joined = [data / path for path in table.joined]
+            store.import_profiles(data / table.source, joined=joined, transform=table.transform)
+            compare(name, *read(store, table.mechanism))
+    for path in sys.argv[2:]:
+        store = phenoembed_store.open(path)
+        ((screen,),) = store.sql("SELECT DISTINCT screen FROM images").fetchall()
+        compare(screen, *read(store, "moa"), new_replicate(store))
 
 
-def read(data: Path, table: Table, folder: Path) -> tuple[list[Group], dict[str, str], np.ndarray]:
-    store = phenoembed_store.open(folder, create=True)
-    joined = [data / path for path in table.joined]
-    store.import_profiles(data / table.source, joined=joined, transform=table.transform)
+def compare(
+    name: str, groups: list[Group], mechanism: dict[str, str], controls: np.ndarray, queries: str | None = None
+) -> None:
+    """Print the figures of a table; ``queries``: the replicate that asks (default: all do)."""
+    asking = [group for group in groups if queries in (None, group.replicate)]
+    for way in ("mean", "median", "strongest", "matched"):
+        replicate = replicate_retrieval(groups, way, controls, queries)
+        moa, n = mechanism_retrieval(asking, mechanism, way, controls)
+        print(f"{name:22s} {way:10s} {replicate:31.3f} {moa:10.3f} ({n})", flush=True)
+
+
+def new_replicate(store: phenoembed_store.Store) -> str:
+    """The replicate that was held out whole when the store's default encoder was trained."""
     images = store._images_of(None)
-    columns = ["compound", "replicate", "group_id", "concentration_um", "time_h", "role", table.mechanism]
+    (encoder,) = (one for one in store.encoders() if one.id == images.encoder)
+    assert encoder.split == "replicate"
+    return str(sorted(images.column("replicate").unique().to_pylist())[int(encoder.fold or 0)])
+
+
+def read(store: phenoembed_store.Store, mechanism_column: str) -> tuple[list[Group], dict[str, str], np.ndarray]:
+    images = store._images_of(None)
+    columns = ["compound", "replicate", "group_id", "concentration_um", "time_h", "role", mechanism_column]
     rows = images.table.select(columns).to_pylist()
     parts: dict[str, dict[tuple[float, float], list[np.ndarray]]] = {}
     who, mechanism = {}, {}
@@ -79,7 +102,7 @@ def read(data: Path, table: Table, folder: Path) -> tuple[list[Group], dict[str,
         dose = (round(row["concentration_um"], 3), row["time_h"])
         parts.setdefault(row["group_id"], {}).setdefault(dose, []).append(vector)
         who[row["group_id"]] = (row["compound"], row["replicate"])
-        mechanism[row["compound"]] = row[table.mechanism]
+        mechanism[row["compound"]] = row[mechanism_column]
     groups = [Group(*who[key], {c: np.mean(v, axis=0) for c, v in found.items()}) for key, found in parts.items()]
     control = np.array([row["role"] == "control" for row in rows])
     return groups, mechanism, images.scaled[control].mean(axis=0)
@@ -109,14 +132,19 @@ def similarities(groups: list[Group], way: str, controls: np.ndarray) -> np.ndar
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
-def replicate_retrieval(groups: list[Group], way: str, controls: np.ndarray) -> float:
-    """Share of groups whose nearest group of another replicate is of the same compound, where there is one."""
+def replicate_retrieval(groups: list[Group], way: str, controls: np.ndarray, queries: str | None = None) -> float:
+    """Share of groups whose nearest group of another replicate is of the same compound, where there is one.
+
+    queries: the replicate whose groups ask; None: all groups do.
+    """
     found = similarities(groups, way, controls)
     compound = np.array([group.compound for group in groups], object)
     replicate = np.array([group.replicate for group in groups], object)
     found[replicate[:, None] == replicate[None]] = np.nan
     same = (compound[:, None] == compound[None]) & (replicate[:, None] != replicate[None])
     able = same.any(axis=1) & np.isfinite(found).any(axis=1)
+    if queries is not None:
+        able &= replicate == queries
     if not able.any():
         return float("nan")
     nearest = np.nanargmax(found[able], axis=1)

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats, Integers
@@ -34,10 +32,12 @@ def read_part(scan: Scan, encoder: str, transform: Transform | None = None) -> P
     if not len(found):
         return None
     order = sort_order(found)
-    vectors = embedding_matrix(found.column("embedding"), encoder)
-    rows = found.drop_columns(["embedding"])
-    if not np.array_equal(order, np.arange(len(order))):
-        vectors, rows = vectors[order], rows.take(pa.array(order))
+    as_it_lies = np.arange(len(order))
+    rows, place = found.drop_columns(["embedding"]), None
+    if not np.array_equal(order, as_it_lies):
+        rows, place = rows.take(pa.array(order)), np.empty_like(order)
+        place[order] = as_it_lies
+    vectors = embedding_matrix(found.column("embedding"), encoder, place)
     return make_part(rows.combine_chunks(), vectors, transform)
 
 
@@ -59,16 +59,32 @@ def joined(arrays: Sequence[Floats]) -> Floats:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def embedding_matrix(column: pa.ChunkedArray, name: str) -> Floats:
-    """A list column as (rows, dim), without a copy where it is one chunk. Raises StoreError for ragged vectors."""
-    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    values: npt.NDArray[Any] = array.flatten().to_numpy(zero_copy_only=False)
-    n = len(array)
-    dim = len(values) // n if n else 0
-    lengths = np.diff(array.offsets.to_numpy()) if pa.types.is_list(array.type) else np.full(n, dim)
-    if array.null_count or not (lengths == dim).all():
-        raise StoreError(f"the embeddings of '{name}' are not all of one length: {sorted(set(lengths.tolist()))[:5]}")
-    return np.asarray(values, np.float32).reshape(n, dim)
+def embedding_matrix(column: pa.ChunkedArray, name: str, place: Integers | None = None) -> Floats:
+    """A list column as (rows, dim), row i at ``place[i]`` (default: at i; then without a copy where it is one chunk).
+
+    Raises StoreError for ragged vectors.
+    """
+    chunks = [chunk for chunk in column.chunks if len(chunk)]
+    lengths = {length for chunk in chunks for length in _lengths(chunk)}
+    if column.null_count or len(lengths) > 1:
+        raise StoreError(f"the embeddings of '{name}' are not all of one length: {sorted(lengths)[:5]}")
+    dim = lengths.pop() if lengths else 0
+    pieces = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), dim) for chunk in chunks]
+    if place is None and len(pieces) == 1:
+        return np.asarray(pieces[0], np.float32)
+    matrix = np.empty((len(column), dim), np.float32)
+    start = 0
+    for piece in pieces:
+        rows = slice(start, start + len(piece))
+        matrix[rows if place is None else place[rows]] = piece
+        start = rows.stop
+    return matrix
+
+
+def _lengths(lists: pa.Array) -> set[int]:
+    if not pa.types.is_list(lists.type):
+        return {lists.type.list_size}
+    return set(np.unique(np.diff(lists.offsets.to_numpy())).tolist())
 
 
 def sort_order(rows: pa.Table) -> Integers:
