@@ -83,7 +83,7 @@ def speed(folder: Path, side: int, size: int | None, rounds: int) -> None:
     store = new_store(folder / f"store-{side}-{size}", size)
     encoder = store.default_encoder()
     shown = size or side
-    guess = 60 * (128 / shown) ** 2  # images a second
+    guess = 150 * (128 / shown) ** 2  # images a second
     count = max(24, min(2_048, round(SECONDS * guess)))
     plates = write_plates(folder / f"plates-{side}", side, count)
     paths = sorted(plates.glob("*.tif"))

@@ -217,10 +217,10 @@ def _commit_answers(
                 rejected += [(paths[row], reason) for row, reason in pending.rejected]
                 pending = _Pending()
     finally:
-        answers.close()
         n_indexed += _commit(store, metadata, pending, work.encoders, plan)
         rejected += [(paths[row], reason) for row, reason in pending.rejected]
-    elapsed = time.perf_counter() - started if started is not None else 0.0
+        elapsed = time.perf_counter() - started if started is not None else 0.0
+        answers.close()  # the child's end takes a second, and counts as little as its start
     return n_indexed, rejected, (done - first) / elapsed if done > first and elapsed else None
 
 

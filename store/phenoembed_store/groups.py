@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from phenoembed_store.aggregate import Floats, Units
+from phenoembed_store.aggregate import Floats, Integers, Units
 from phenoembed_store.images import Images
 from phenoembed_store.levels import build_level
 from phenoembed_store.schema import GROUPS_SCHEMA
@@ -47,7 +48,7 @@ def group_rows(images: Images) -> pa.Table:
     n = len(level)
     first = pa.array(level.units.rows[level.units.starts[:-1]])
     table = images.table.select(list(COPIED)).take(first)
-    configurations = [len(np.unique(images.configuration[level.units.of(unit)])) for unit in range(n)]
+    configurations = np.bincount(_distinct(images.configuration, level.units)[0], minlength=n)
     columns = {
         "n_images": pa.array(level.units.counts()),
         "n_configurations": pa.array(configurations),
@@ -73,7 +74,19 @@ def vectors_column(vectors: Floats) -> pa.Array:
 
 
 def _names_of(images: Images, column: str, units: Units) -> pa.Array:
+    """Of each unit the distinct values, sorted."""
     values = images.column(column).combine_chunks().dictionary_encode()
-    codes, names = np.asarray(values.indices), values.dictionary.to_pylist()
-    found = [sorted(names[code] for code in np.unique(codes[units.of(unit)])) for unit in range(len(units))]
-    return pa.array(found, pa.list_(pa.string()))
+    order = pc.sort_indices(values.dictionary)
+    place = np.empty(len(order), np.int64)
+    place[np.asarray(order)] = np.arange(len(order))
+    unit, name = _distinct(place[np.asarray(values.indices)], units)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(unit, minlength=len(units)))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values.dictionary.take(order).take(pa.array(name)))
+
+
+def _distinct(codes: Integers, units: Units) -> tuple[Integers, Integers]:
+    """The distinct pairs of a unit and a code (0 or more) of its images, in order."""
+    unit = np.repeat(np.arange(len(units)), units.counts())
+    most = int(codes.max(initial=0)) + 1
+    pairs = np.unique(unit * most + codes[units.rows])
+    return pairs // most, pairs % most
