@@ -9,14 +9,14 @@ import typer
 from phenoembed_cli.options import DEFAULT_STORE, Json, Store
 from phenoembed_cli.output import print_json
 
-FORMATS = ("table", "csv", "parquet", "json")
+FORMATS = ("table", "csv", "parquet", "arrow", "json")
 SHOWN_ROWS = 200
 """A table on a terminal is for reading: of a longer result its first and last rows, and how many there are."""
 
 
 def query(
     sql: Annotated[str, typer.Argument(help="One SELECT over images, groups, annotations, predictions, rejected.")],
-    form: Annotated[str, typer.Option("--format", help="table, csv, parquet or json.")] = "table",
+    form: Annotated[str, typer.Option("--format", help="table, csv, parquet, arrow or json.")] = "table",
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file, not to standard output.")] = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
@@ -25,8 +25,8 @@ def query(
     form = "json" if as_json else form
     if form not in FORMATS:
         raise typer.BadParameter(f"'{form}' is none of {', '.join(FORMATS)}", param_hint="--format")
-    if form == "parquet" and out is None:
-        raise typer.BadParameter("Parquet is no text: name a file", param_hint="--out")
+    if form in ("parquet", "arrow") and out is None:
+        raise typer.BadParameter(f"{form.capitalize()} is no text: name a file", param_hint="--out")
     import phenoembed_store
     from phenoembed_store.sql import named_apart, query_errors
 

@@ -3,17 +3,9 @@
 Every level is a mean of means, so that what was imaged more often does not weigh more: images are averaged within
 a configuration, configurations within a group, groups within a compound (or a compound at one concentration).
 
-The nearest neighbour's being right (another replicate's group of the same compound / a compound of the same mechanism)
-on published profiles, by benchmarks/compare_aggregates.py:
-
-                          mean         median       strongest    matched by configuration
-    BBBC021               0.36 / 0.74  0.38 / 0.76  0.37 / 0.74  0.52 / 0.63
-    cell injury, plates   0.80 / 0.42  0.75 / 0.42  0.79 / 0.47  0.79 / 0.45
-    cell injury, wells    0.88 / 0.27  0.87 / 0.27  0.87 / 0.22  0.90 / 0.16
-    LINCS A549            - / 0.20     - / 0.00     - / 0.20     - / 0.00
-
-No way wins throughout; the mean adds, so that a store need not keep more of a group. Matching is better at finding
-replicates (BBBC021), and worse at finding mechanisms there.
+The mean was chosen among four ways by benchmarks/compare_aggregates.py (docs/benchmarks.md has the table): of seven real
+and simulated tables none wins throughout, and the mean is best on average at finding mechanisms, second at finding
+replicates. It adds, too, so that a store need not keep more of a group.
 """
 
 from collections.abc import Iterator

@@ -38,10 +38,8 @@ class Contents:
     def groups_of(self, encoder: str | None) -> pa.Table:
         """One encoder's groups (GROUPS_SCHEMA) as the images are now, by group_id."""
         images = self.reader.images_of(encoder)
-        scan = self.groups.at()
-        if groups.made_from(scan).get(images.encoder) != groups.origin(images):
-            return groups.group_rows(images)  # the table is behind: reading never writes it, `refresh` does
-        return scan.read(where='"encoder" = $p0', parameters=[images.encoder]).sort_by("group_id")
+        stored = groups.stored_groups(self.groups, images)
+        return groups.group_rows(images) if stored is None else stored  # reading never writes it, `refresh` does
 
 
 def open_contents(path: Path, version: int | None, mirror: Mirror | None = None) -> Contents:

@@ -100,7 +100,7 @@ def write_imported(folder: Path, name: str, features: Sequence[str], source: str
 def _read(path: Path) -> EncoderInfo:
     try:
         config = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:  # no JSON, or no text at all
         raise StoreError(f"'{path}' cannot be read ({error}); delete its folder and train again") from None
     return EncoderInfo(
         id=str(config.get("id", path.parent.name)),

@@ -35,14 +35,16 @@ FORMATS = ("parquet", "csv", "anndata", "projector")
 _SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv", ".h5ad": "anndata"}
 
 
-def write_table(table: pa.Table, out: Path | None, form: str) -> None:
-    """Write a query's result as csv, json or parquet; as text on standard output where there is no file."""
-    if form == "parquet":
-        import pyarrow.parquet as pq
+BINARY = ("parquet", "arrow")
+"""Forms of a table that are no text; ``arrow``: Arrow's file format, which Feather is too."""
 
+
+def write_table(table: pa.Table, out: Path | None, form: str) -> None:
+    """Write a query's result as csv, json, parquet or arrow; as text on standard output where there is no file."""
+    if form in BINARY:
         if out is None:
-            raise StoreError("Parquet is no text: name a file to write to")
-        pq.write_table(table, out)
+            raise StoreError(f"{form.capitalize()} is no text: name a file to write to")
+        _write_binary(table, out, form)
         return
     write = _write_csv if form == "csv" else _write_json
     if out is None:
@@ -50,6 +52,16 @@ def write_table(table: pa.Table, out: Path | None, form: str) -> None:
         return
     with _open_text(out) as file:
         write(table, file)
+
+
+def _write_binary(table: pa.Table, out: Path, form: str) -> None:
+    if form == "parquet":
+        import pyarrow.parquet as pq
+
+        pq.write_table(table, out)
+        return
+    with pa.OSFile(str(out), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
 
 
 def format_of(out: Path) -> str:

@@ -1,31 +1,74 @@
 """The ``groups`` table, derived from the images: a row a group, with its embedding."""
 
 import json
-from collections.abc import Mapping
+import logging
+import shutil
+import zlib
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from phenoembed_store.aggregate import Floats, Integers, Units
+from phenoembed_store.errors import StoreError
 from phenoembed_store.images import Images
 from phenoembed_store.levels import build_level
+from phenoembed_store.parts import embedding_matrix
 from phenoembed_store.schema import GROUPS_SCHEMA
 from phenoembed_store.tables import Scan, Table
+
+log = logging.getLogger("phenoembed")
 
 COPIED = ("group_id", "screen", "compound", "replicate", "set", "field", "role")
 """Columns that a group has from its images."""
 
 MADE_FROM = "images_versions"
-"""Where the log of the groups table says what each encoder's groups were made from."""
+"""Where the log of the groups table says what each encoder's groups were made from, with a checksum of them."""
 
 
-def origin(images: Images) -> str:
+def stored_groups(table: Table, images: Images) -> pa.Table | None:
+    """One encoder's groups as they are stored, by group_id.
+
+    None where they are behind the images; damaged (with a word in the log); or were never made.
+    """
+    try:
+        scan = table.at()
+        made, _, checksum = _made_from(scan).get(images.encoder, "").rpartition("/")
+        if made != _origin(images):
+            return None
+        rows = scan.read(where='"encoder" = $p0', parameters=[images.encoder]).sort_by("group_id")
+    except StoreError as error:
+        log.warning("the groups table is damaged, the groups are made anew: %s", error.__cause__ or error)
+        return None
+    if _checksum(rows) != checksum:
+        log.warning("the groups table is damaged, the groups are made anew: its checksum differs")
+        return None
+    return rows
+
+
+def write_groups(table: Table, images: Images) -> None:
+    """Replace one encoder's groups; others stay, unless the table is damaged."""
+    from deltalake.exceptions import DeltaError
+
+    rows = group_rows(images)
+    made = f"{_origin(images)}/{_checksum(rows)}"
+    quoted = images.encoder.replace("'", "''")
+    try:
+        others = _made_from(table.at())
+        properties = {MADE_FROM: json.dumps({**others, images.encoder: made})}
+        where = f"encoder = '{quoted}'" if others else None
+        table.replace(rows, table.version(), where, properties=properties)
+    except (StoreError, DeltaError, OSError):  # it can be made from the images at any time
+        shutil.rmtree(table.path, ignore_errors=True)
+        table.replace(rows, -1, properties={MADE_FROM: json.dumps({images.encoder: made})})
+
+
+def _origin(images: Images) -> str:
     """What groups are made from: a version of the images, under a transform."""
     return f"{images.version}/{images.transform.id if images.transform else 'none'}"
 
 
-def made_from(scan: Scan) -> dict[str, str]:
+def _made_from(scan: Scan) -> dict[str, str]:
     """What each encoder's groups were made from; empty when nobody knows."""
     try:
         return {str(name): str(made) for name, made in json.loads(scan.properties[MADE_FROM]).items()}
@@ -33,13 +76,11 @@ def made_from(scan: Scan) -> dict[str, str]:
         return {}
 
 
-def write_groups(table: Table, images: Images, made: Mapping[str, str]) -> None:
-    """Replace one encoder's groups; ``made``: what the table's groups were made from; others stay."""
-    rows = group_rows(images)
-    properties = {MADE_FROM: json.dumps({**made, images.encoder: origin(images)})}
-    quoted = images.encoder.replace("'", "''")
-    where = f"encoder = '{quoted}'" if made else None
-    table.replace(rows, table.version(), where, properties=properties)
+def _checksum(rows: pa.Table) -> str:
+    """Of the groups' ids, their images and their embeddings."""
+    named = repr([rows.column(name).to_pylist() for name in ("group_id", "n_images")])
+    vectors = np.ascontiguousarray(embedding_matrix(rows.column("embedding"), "groups"))
+    return f"{zlib.crc32(vectors.tobytes(), zlib.crc32(named.encode())):08x}"
 
 
 def group_rows(images: Images) -> pa.Table:

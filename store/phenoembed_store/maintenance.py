@@ -17,6 +17,7 @@ from phenoembed_store.parts import embedding_matrix
 from phenoembed_store.schema import IMAGE_KEY
 from phenoembed_store.status import stored_bytes
 from phenoembed_store.tables import Scan, Table
+from phenoembed_store.transforms import chosen
 
 CHUNK = 65_536
 """Rows whose embeddings are checked at once."""
@@ -132,6 +133,11 @@ def _weight_faults(contents: Contents) -> Iterator[Fault]:
         contents.reader.encoders()
     except PhenoembedError as error:
         yield Fault(str(error), "or restore it from a backup")
+    try:
+        chosen(contents.path / "transforms")
+    except PhenoembedError as error:
+        what, _, fix = str(error).rpartition("; ")
+        yield Fault(what, fix)
     for head in list_heads(contents.path / "heads"):
         try:
             load_head(contents.path / "heads", head.id, None)

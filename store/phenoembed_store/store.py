@@ -450,10 +450,9 @@ class Store:
         return pa.concat_tables(there) if there else pa.table({name: pa.array([], pa.string()) for name in columns})
 
     def _derive(self, images: Images) -> None:
-        made = groups.made_from(self._contents.groups.at())
-        if made.get(images.encoder) != groups.origin(images):
+        if groups.stored_groups(self._contents.groups, images) is None:
             log.info("making the groups of encoder %s for version %d", images.encoder, images.version)
-            groups.write_groups(self._contents.groups, images, made)
+            groups.write_groups(self._contents.groups, images)
         if images.transform is not None:
             transforms.save(self.path / "transforms", images.transform)
 

@@ -91,12 +91,23 @@ def check_kind(kind: str) -> str:
     return kind
 
 
+_RESTORE = "restore it from a backup: it says how each encoder's embeddings are compared"
+
+
 def chosen(folder: Path) -> dict[str, str]:
-    """The kind of transform that was chosen for each encoder."""
+    """The kind of transform that was chosen for each encoder. Raises StoreError where that cannot be read."""
+    path = folder / "chosen.json"
     try:
-        found: dict[str, str] = json.loads((folder / "chosen.json").read_text())
+        found: dict[str, str] = json.loads(path.read_text())
     except FileNotFoundError:
+        fitted = sorted(folder.glob("*/config.json"))
+        if fitted:  # to compare without a transform now would be to answer wrongly
+            raise StoreError(
+                f"'{path}' is missing, and transforms were fitted ({fitted[0].parent.name}); {_RESTORE}"
+            ) from None
         return {}
+    except (OSError, ValueError) as error:
+        raise StoreError(f"'{path}' cannot be read ({error}); {_RESTORE}") from None
     return found
 
 

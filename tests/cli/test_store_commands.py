@@ -82,13 +82,16 @@ def test_a_query_for_everything_prints_a_table_one_can_read(folder: Path) -> Non
     assert "720 rows (200 shown)" in done.stdout
 
 
-def test_query_writes_parquet_with_embeddings(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_query_writes_binary_tables_with_embeddings(folder: Path, tmp_path: Path, form: str) -> None:
+    import pyarrow.feather as feather
     import pyarrow.parquet as pq
 
-    out = tmp_path / "x.parquet"
-    done = run(folder, "query", "SELECT path, embedding FROM images", "--format", "parquet", "--out", str(out))
+    out = tmp_path / f"x.{form}"
+    done = run(folder, "query", "SELECT path, embedding FROM images", "--format", form, "--out", str(out))
     assert done.returncode == 0, done.stderr
-    assert len(pq.ParquetFile(out).read().column("embedding")[0]) == 8
+    written = pq.ParquetFile(out).read() if form == "parquet" else feather.read_table(out)
+    assert len(written.column("embedding")[0]) == 8
 
 
 def test_annotate_says_what_matched(folder: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import phenoembed_store
 from phenoembed_store.schema import IMAGE_KEY
 
 WRITER = """
-import sys, json, logging
+import os, sys
 from pathlib import Path
 import pyarrow as pa
 import phenoembed_store
@@ -40,7 +40,8 @@ def append():
     store.write_images(put(rows, "screen", f"s{number}"))
 
 def upsert():
-    store.write_images(put(put(rows.slice(0, 200), "screen", f"s{number}"), "content_hash", f"v{number}"))
+    kept = rows.filter(pa.array([field != 1 for field in rows.column("field").to_pylist()]))  # what no delete removes
+    store.write_images(put(put(kept, "screen", f"s{number}"), "content_hash", f"v{os.getpid()}"))
 
 def index():
     store.refresh()
@@ -103,7 +104,12 @@ def crash(path: Path, kills: int, seed: int) -> list[str]:
     counts: dict[str, int] = {}
     stages, number = [], 0
     for _ in range(kills):
-        first = draw.choice(["append", "index", "delete", "compact"]) if counts else "append"
+        there = counts.get(f"s{number}")  # an upsert and a delete change what is there
+        first = (
+            draw.choice(["append", *(["upsert", "delete"] if there else []), "index", "compact"])
+            if counts
+            else "append"
+        )
         said = write_until_killed(path, number, first, draw.random() * draw.choice([0.02, 0.1, 0.4, 0.8]))
         number = int(said[-1].split()[2])
         counts, stage, either = expected_counts(said, counts)

@@ -65,3 +65,53 @@ def test_verify_names_the_damage_and_the_way_out(store: Store, harm: Callable[[S
     (fault,) = phenoembed_store.open(store.path).verify()
     assert "images" in fault.what
     assert "backup" in fault.fix
+
+
+def flip_an_embedding(store: Store) -> None:
+    """A byte that no reader of Parquet misses: the files carry no checksums."""
+    file = a_file(store, "groups/*.parquet")
+    content = bytearray(file.read_bytes())
+    value = store.groups().column("embedding")[0].values.to_numpy()[:4].tobytes()
+    content[content.index(value) + 2] ^= 0x10
+    file.write_bytes(content)
+
+
+def cut(store: Store) -> None:
+    file = a_file(store, "groups/*.parquet")
+    file.write_bytes(file.read_bytes()[:500])
+
+
+HARMS: dict[str, Callable[[Store], None]] = {
+    "flip": flip_an_embedding,
+    "cut": cut,
+    "delete": lambda store: a_file(store, "groups/*.parquet").unlink(),
+    "log": lambda store: a_file(store, "groups/_delta_log/*.json").write_text("garbage"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_damaged_groups_are_made_anew(store: Store, harm: str, caplog: pytest.LogCaptureFixture) -> None:
+    """They are derived: the answer is the same, the log says so, and `refresh` leaves a sound table."""
+    store.refresh()
+    expected = store.groups()
+    HARMS[harm](store)
+    again = phenoembed_store.open(store.path)
+    assert again.groups().equals(expected)
+    assert "the groups are made anew" in caplog.text
+    again.refresh()
+    caplog.clear()
+    assert phenoembed_store.open(store.path).groups().equals(expected)
+    assert caplog.text == ""
+    assert again.verify() == []
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"\xff\xfe\x00", b"", None])
+def test_a_lost_choice_of_transform_is_an_error(store: Store, content: bytes | None) -> None:
+    """Nothing is compared without the transform that was chosen."""
+    store.set_transform("robust")
+    chosen = store.path / "transforms" / "chosen.json"
+    chosen.unlink() if content is None else chosen.write_bytes(content)
+    again = phenoembed_store.open(store.path)
+    with pytest.raises(PhenoembedError, match=r"chosen\.json.*restore it from a backup"):
+        again.search(compound="taxol")
+    assert "chosen.json" in str(again.verify()[0])
