@@ -3,8 +3,8 @@
 Every level is a mean of means, so that what was imaged more often does not weigh more: images are averaged within
 a configuration, configurations within a group, groups within a compound (or a compound at one concentration).
 
-The mean was chosen among four ways by benchmarks/compare_aggregates.py (docs/benchmarks.md has the table): of seven real
-and simulated tables none wins throughout, and the mean is best on average at finding mechanisms, second at finding
+The mean was chosen among four ways by benchmarks/compare_aggregates.py (docs/benchmarks.md has the table): of seven
+real and simulated tables none wins throughout, and the mean is best on average at finding mechanisms, second at finding
 replicates. It adds, too, so that a store need not keep more of a group.
 """
 
