@@ -52,7 +52,7 @@ PLATE = 384  # images
 def main() -> None:
     """Run one of the three measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "memory", "append"])
+    parser.add_argument("what", nargs="?", choices=["speed", "memory", "append"], default="speed")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("bench-indexing"))
     parser.add_argument("--cases", nargs="+", default=["128", "224", "1000:224", "1000"])
     parser.add_argument("--rounds", type=int, default=7)
