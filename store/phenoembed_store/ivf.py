@@ -22,7 +22,7 @@ NEAREST = 1000
 FEW = 1000
 """Images that are compared one by one in the time that a call of FAISS takes (0.15 ms)."""
 FEW_LISTS = 32
-"""Under a filter so many lists, or a quarter of all, are probed at most: more take hardly less than comparing all."""
+"""Under a filter so many lists, a quarter of all, or twice as many as where more passes are tried at most."""
 POINTS_PER_LIST = 64
 """Vectors that the lists' centres are trained on, for each of them: more find hardly better lists, in more time."""
 BLOCK = 16_384
@@ -71,7 +71,7 @@ def build_faiss(scaled: Floats, norms: Floats, path: Path) -> Measured:
     """Write the FAISS file; the number of lists to probe for the wanted recall, and the recall it gives."""
     faiss = faiss_module()
     n, dim = scaled.shape
-    nlist = 1 << int(np.log2(np.sqrt(n)))  # more lists are found no faster below a million, and take longer to make
+    nlist = 1 << int(np.log2(np.sqrt(n)))  # more take longer to make; a million would be searched faster
     quantizer = faiss.IndexFlatIP(dim)
     index = faiss.IndexIVFScalarQuantizer(
         quantizer, dim, nlist, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
@@ -101,7 +101,7 @@ def _measure(index: Any, scaled: Floats, norms: Floats) -> Measured:
     filtered, fewest = {}, nprobe  # the fewer pass, the more lists their nearest are spread over
     for share in SHARES:
         subset = Subset(draw.random(n) < share)
-        most = min(affordable_lists(index.nlist, len(subset), n), max(FEW_LISTS, index.nlist // 4))
+        most = min(affordable_lists(index.nlist, len(subset), n), max(FEW_LISTS, index.nlist // 4, 2 * fewest))
         if most < fewest:
             break
         trial = _Trial(index, queries, _first_passing(nearest, subset, 10), subset)
