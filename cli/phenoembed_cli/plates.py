@@ -1,6 +1,7 @@
 """A folder of plates as an argument, and the options that say how it is to be read."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -154,6 +155,9 @@ def parse_times(times: str | None) -> dict[int, float] | None:
     if times is None:
         return None
     try:
-        return {point: float(hours) for point, hours in enumerate(times.split(","), start=1)}
+        hours = [float(each) for each in times.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"'{times}' is no list of hours, e.g. --times 24,72") from None
+        hours = []
+    if not hours or not all(map(math.isfinite, hours)):
+        raise typer.BadParameter(f"'{times}' is no list of hours, e.g. --times 24,72")
+    return dict(enumerate(hours, start=1))

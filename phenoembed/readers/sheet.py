@@ -153,6 +153,8 @@ def as_text(column: pa.Array) -> pa.Array:
     """The cells of any column as text, stripped, null where empty or not a number; raises ``ValueError``."""
     if pa.types.is_string(column.type):
         return _blank_to_null(column)
+    if pa.types.is_duration(column.type):  # cast, it would be a number of some unit
+        raise ValueError(f"its cells are {column.type}, not text or numbers")
     try:
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)

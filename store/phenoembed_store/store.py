@@ -74,6 +74,8 @@ def open_store(path: str | Path, create: bool = False) -> "Store":
     mirror = mirror_of(path)
     folder = Path(path) if mirror is None else mirror.folder
     place = remote.as_typed(path)
+    if place.rstrip("/") == "s3:":
+        raise StoreError("'s3://' names no bucket; a store lies at s3://bucket/prefix")
     bad = UNUSABLE.search(str(folder.resolve()) if mirror is None else mirror.url)
     if bad:
         raise StoreError(f"a store cannot lie at '{place}': its tables cannot be written under a '{bad[0]}'")

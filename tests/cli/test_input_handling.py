@@ -29,6 +29,15 @@ def test_days_no_clock_counts_are_wrong_usage(
     assert line.startswith("error: ")
 
 
+@pytest.mark.parametrize("times", ["", "nan", "24,inf", "1,,2", "24;72"])
+def test_times_that_are_no_hours_are_wrong_usage(
+    times: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["phenoembed", "index", str(tmp_path), "--times", times])
+    assert main._run() == 2
+    assert f"'{times}' is no list of hours" in capsys.readouterr().err
+
+
 def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
     """What is no number in JSON becomes null, at any depth."""
     print_json({"a": float("nan"), "b": [1.5, float("inf"), {"c": -float("inf")}], "d": "NaN"})

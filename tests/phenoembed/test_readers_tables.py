@@ -1,6 +1,7 @@
 """Manifests as files: encodings, delimiters, Parquet, what is no table, and whatever else a file may hold."""
 
 import csv
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -95,6 +96,9 @@ def test_parquet(tmp_path: Path) -> None:
         "row 1: well is empty",
         "row 1: time_h is empty",
     )
+    pq.write_table(pa.table(columns | {"time_h": [timedelta(hours=24)]}), tmp_path / "manifest.parquet")
+    told = "column 'time_h' cannot be read: its cells are duration[us], not text or numbers"
+    assert told in faults(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\xff" * 64 + b"PAR1", b"path,plate\n"])

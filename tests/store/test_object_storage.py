@@ -228,6 +228,8 @@ def test_what_is_not_there_is_said_in_a_line(bucket: Bucket) -> None:
     for create in (True, False):
         with pytest.raises(StoreError, match="nothing at 's3://no-such-bucket/"):
             phenoembed_store.open("s3://no-such-bucket/store", create=create)
+    with pytest.raises(StoreError, match="'s3://' names no bucket"):
+        phenoembed_store.open("s3://", create=True)
     with pytest.raises(StoreError, match="a store cannot lie at"):
         phenoembed_store.open(f"{bucket.url}/a[b]", create=True)
 
