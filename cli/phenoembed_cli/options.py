@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 Store = Annotated[
-    Path, typer.Option("--store", envvar="PHENOEMBED_STORE", help="The store's folder.", show_default=True)
+    Path,
+    typer.Option(
+        "--store", envvar="PHENOEMBED_STORE", help="The store: a folder, or s3://bucket/prefix.", show_default=True
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 Encoder = Annotated[str | None, typer.Option("--encoder", help="An encoder's id; the last trained when not given.")]
