@@ -19,16 +19,16 @@ from clustered import DIM, batches, fill
 import phenoembed_store
 
 OPEN = """
-import json, resource, sys, time
+import json, sys, time
 start = time.perf_counter()
 import numpy as np
 import phenoembed_store
 store = phenoembed_store.open(sys.argv[1])
 hits = store.search(vector=np.ones(int(sys.argv[2])), level="image", k=10)
 seconds = time.perf_counter() - start
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-own = [line for line in open("/proc/self/status") if line.startswith("RssAnon")]
-print(json.dumps({"seconds": seconds, "peak_mb": memory, "own_mb": int(own[0].split()[1]) / 1024, "hits": len(hits)}))
+said = dict(line.split(":", 1) for line in open("/proc/self/status"))  # ru_maxrss would be the parent's
+peak, own = (int(said[name].split()[0]) / 1024 for name in ("VmHWM", "RssAnon"))
+print(json.dumps({"seconds": seconds, "peak_mb": peak, "own_mb": own, "hits": len(hits)}))
 """
 
 
@@ -53,7 +53,7 @@ def measure(folder: Path, n: int) -> None:
     store._images_of(None)
     built = time.perf_counter() - start
     print(f"{n:,} x {DIM}: written in {written:.1f} s (peak {memory:,.0f} MB), searchable {built:.1f} s later")
-    sizes = {p.name: p.stat().st_size / 1e6 for p in (folder / "indexes").glob("*/*")}
+    files = [path.stat().st_size for path in (folder / "indexes").glob("*/*")]
     for _ in range(2):  # the first may find a cold disk
         done = subprocess.run(
             [sys.executable, "-c", OPEN, str(folder), str(DIM)], capture_output=True, text=True, check=True
@@ -61,7 +61,7 @@ def measure(folder: Path, n: int) -> None:
         found = json.loads(done.stdout)
         print(
             f"  fresh process: first answer after {found['seconds']:.2f} s, peak {found['peak_mb']:,.0f} MB "
-            f"({found['own_mb']:,.0f} MB its own); index {sizes.get('ivf.faiss', 0):,.0f} MB"
+            f"({found['own_mb']:,.0f} MB its own); index {sum(files) / 1e6:,.0f} MB"
         )
     append(store, n)
 
