@@ -16,14 +16,22 @@ log = logging.getLogger("phenoembed")
 
 
 def load_images(
-    scan: Scan, encoder: str, annotations: pa.Table, kind: str, folder: Path, *, make: bool = True
+    scan: Scan,
+    encoder: str,
+    annotations: pa.Table,
+    kind: str,
+    folder: Path,
+    *,
+    make: bool = True,
+    opened: Index | None = None,
 ) -> Images:
     """One encoder's images under its kind of transform.
 
     A large store's come from its index below ``folder``, made here (if ``make``) where it is missing, stale or damaged;
-    a small store's are read from the table. Raises NotInStore where there are none.
+    a small store's are read from the table. ``opened``: an index at hand, not to be opened again where it is the one.
+    Raises NotInStore where there are none.
     """
-    images = _from_index(scan, encoder, annotations, kind, folder)
+    images = _from_index(scan, encoder, annotations, kind, folder, opened)
     if images is not None:
         return images
     part = read_part(scan, encoder)
@@ -55,18 +63,21 @@ def part_of(index: Index) -> Part:
     return Part(index.rows, index.vectors, index.scaled, index.norms)
 
 
-def _from_index(scan: Scan, encoder: str, annotations: pa.Table, kind: str, folder: Path) -> Images | None:
+def _from_index(
+    scan: Scan, encoder: str, annotations: pa.Table, kind: str, folder: Path, opened: Index | None
+) -> Images | None:
     """The images of the newest index, and those that came after it, if they are few; None where that cannot be."""
     for path, manifest in reversed(indexes.manifests(folder, encoder)):
         if manifest is None or not set(manifest.files) <= set(scan.files):
             continue
         if manifest.transform.partition("-")[0] != kind:
             continue
-        late = Scan(scan.version, tuple(f for f in scan.files if f not in set(manifest.files)), scan.schema, {})
+        late = scan.without(frozenset(manifest.files))
         tail = read_part(late, encoder) if late.files else None
         if tail is not None and (kind != "none" or len(tail.rows) > indexes.TAIL_SHARE * manifest.vectors):
             continue  # new plates bring new controls, and with them another transform
-        index = indexes.open_index(path, manifest)
+        still = opened is not None and (opened.folder, opened.manifest) == (path, manifest)
+        index = opened if still else indexes.open_index(path, manifest)
         if index is None:
             continue
         parts = (part_of(index),) if tail is None else (part_of(index), tail)

@@ -11,7 +11,7 @@ from phenoembed_store.images import Images
 from phenoembed_store.levels import Level, build_level
 from phenoembed_store.loading import load_images
 from phenoembed_store.mirror import Mirror
-from phenoembed_store.tables import Table
+from phenoembed_store.tables import Scan, Table
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,15 @@ class _Loaded:
     versions: tuple[int, int, str]
     images: Images
     levels: dict[str, Level] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Dims:
+    """The encoders named in the images table at one version, with the length of their embeddings."""
+
+    version: int = -1
+    files: tuple[str, ...] = ()
+    by_encoder: dict[str, int] = field(default_factory=dict)
 
 
 class Reader:
@@ -35,7 +44,7 @@ class Reader:
         self._indexes = path / "indexes"
         self._loaded: dict[str, _Loaded] = {}
         self._loading = RLock()
-        self._dims: tuple[int, dict[str, int]] = (-1, {})
+        self._dims = _Dims()
         self._default: tuple[tuple[int, int], str] = ((-2, -2), "")
         self._kinds: tuple[tuple[int, int], dict[str, str]] = ((-2, -2), {})
 
@@ -60,7 +69,11 @@ class Reader:
         """An encoder's images under a kind of transform, read anew."""
         makes_indexes = self._images.pinned is None  # one of an old version would replace the newest
         annotated = self._annotations.at().read()
-        return load_images(self._images.at(), encoder, annotated, kind, self._indexes, make=makes_indexes)
+        held = self._loaded.get(encoder)
+        opened = held.images.index if held else None
+        return load_images(
+            self._images.at(), encoder, annotated, kind, self._indexes, make=makes_indexes, opened=opened
+        )
 
     def forget(self, encoder: str) -> None:
         """Read this encoder's images anew when they are next asked for."""
@@ -78,14 +91,21 @@ class Reader:
 
     def dims(self) -> dict[str, int]:
         """The encoders named in the images table, with the length of their embeddings."""
-        version = self._images.newest(self._dims[0])
-        if version != self._dims[0]:
-            if self._dims[0] >= 0 and self._mirror is not None:
+        version = self._images.newest(self._dims.version)
+        if version != self._dims.version:
+            if self._dims.version >= 0 and self._mirror is not None:
                 self._mirror.pull()  # with the images come encoders
-            scan = self._images.at()
-            names = sorted(scan.read(["encoder"]).column("encoder").unique().to_pylist())
-            self._dims = (version, {name: writing.stored_dim(scan, name) or 0 for name in names})
-        return self._dims[1]
+            self._dims = self._count_dims(self._images.at())
+        return self._dims.by_encoder
+
+    def _count_dims(self, scan: Scan) -> "_Dims":
+        """Files never change: those that were read before are not read again."""
+        appended = set(self._dims.files) <= set(scan.files)
+        found = dict(self._dims.by_encoder) if appended else {}
+        late = scan.without(frozenset(self._dims.files)) if appended else scan
+        names = set(late.read(["encoder"]).column("encoder").unique().to_pylist())
+        found |= {name: writing.stored_dim(late, name) or 0 for name in names - set(found)}
+        return _Dims(scan.version, scan.files, dict(sorted(found.items())))
 
     def encoders(self) -> list[EncoderInfo]:
         """The encoders of this store, oldest first."""

@@ -6,9 +6,9 @@ at exit (its file system's threads outlive the interpreter), and because importi
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -196,6 +196,10 @@ class Scan:
     schema: pa.Schema
     properties: Mapping[str, Any]
     """Of its last transaction; of a table in this machine's folder only."""
+
+    def without(self, files: Collection[str]) -> "Scan":
+        """The rows of the other files: those that came later, where these are an earlier version's."""
+        return replace(self, files=tuple(file for file in self.files if file not in files))
 
     def read(
         self, columns: Sequence[str] | None = None, where: str = "true", parameters: Sequence[Any] = ()

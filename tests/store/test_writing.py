@@ -236,3 +236,16 @@ def test_compacting_brings_small_appends_together(store: Store) -> None:
     after = phenoembed_store.open(store.path).vectors()
     assert after[0].equals(before[0])
     np.testing.assert_array_equal(after[1], before[1])
+
+
+def test_encoders_come_and_go(tmp_path: Path) -> None:
+    """An open store counts the encoders that appends bring, and forgets those whose images were all deleted."""
+    store, reader = (phenoembed_store.open(tmp_path / "store", create=True) for _ in range(2))
+    for name in ("one", "two"):
+        store.write_images(fake_rows(encoder=name))
+        assert reader.encoders()[-1].id == name
+    store.delete_images("field = 1")
+    store.compact(0)
+    assert [info.id for info in reader.encoders()] == ["one", "two"]
+    store.delete_images("true")
+    assert list(reader.encoders()) == []
