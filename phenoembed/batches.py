@@ -10,7 +10,6 @@ from torch.utils.data import IterableDataset
 
 from phenoembed.groups import Groups
 from phenoembed.methods import Members
-from phenoembed.null_evidence import NullEvidence
 from phenoembed.pairs import Origins, in_pairs
 from phenoembed.pixel_rows import read_rows
 from phenoembed.pixels import Pixels
@@ -18,17 +17,14 @@ from phenoembed.reading_ahead import ahead
 
 
 class Batch(NamedTuple):
-    """``pixels``: (images, height, width) as stored; ``labels``: (groups,) class numbers, or (groups, classes)
-    probabilities.
+    """``pixels``: (images, height, width) as stored; ``labels``: (groups,) class numbers.
 
-    ``shown``: (members,) which image each member is, where that is not one after the other. ``origins``: treatment and
-    replicate of the images, (images,) numbers each, where they are asked for.
+    ``origins``: treatment and replicate of the images, (images,) numbers each, where they are asked for.
     """
 
     pixels: Tensor
     members: Members
     labels: Tensor
-    shown: Tensor | None = None
     origins: tuple[Tensor, Tensor] | None = None
 
 
@@ -39,7 +35,6 @@ class GroupBatches(IterableDataset[Batch]):
     ``share``: (r, n) deals the groups of every batch to n processes, as evenly as can be, and gives the r-th its own.
     ``origins``: of all images; given, groups of one label come in pairs of two replicates (but for pairs that the
     border of a batch cuts), and batches say their images' origins.
-    ``null``: what is shown beside the groups; its draws follow from (seed, epoch, r).
     """
 
     def __init__(
@@ -52,14 +47,13 @@ class GroupBatches(IterableDataset[Batch]):
         shuffle_seed: int | None = None,
         share: tuple[int, int] = (0, 1),
         origins: Origins | None = None,
-        null: NullEvidence | None = None,
     ) -> None:
         self.pixels, self.groups, self.places, self.labels = pixels, groups, places, labels
         self.origins = origins
         self.rank, self.n_shares = share
         # at least two groups a batch, where there are two: batch normalisation cannot train on one image
         self.n_batches = max(1, min(-(-len(places) // batch_groups), len(places) // (2 * self.n_shares)))
-        self.shuffle_seed, self.null = shuffle_seed, null
+        self.shuffle_seed = shuffle_seed
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -71,10 +65,9 @@ class GroupBatches(IterableDataset[Batch]):
         return sum(len(self.groups.rows[place]) for place in self.places)
 
     def __iter__(self) -> Iterator[Batch]:
-        rng = np.random.default_rng((self.shuffle_seed or 0, self.epoch, self.rank))
         order = np.array_split(self._order(), self.n_batches)
         shares = (np.array_split(chosen, self.n_shares)[self.rank] for chosen in order)
-        yield from ahead(self._batch(share, rng) for share in shares)
+        yield from ahead(self._batch(share) for share in shares)
 
     def _order(self) -> np.ndarray:
         if self.shuffle_seed is None:
@@ -85,18 +78,11 @@ class GroupBatches(IterableDataset[Batch]):
         firsts = np.array([self.groups.rows[place][0] for place in self.places])
         return in_pairs(self.labels, self.origins.replicate[firsts], rng)
 
-    def _batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
+    def _batch(self, chosen: np.ndarray) -> Batch:
         places = self.places[chosen]
         rows = np.concatenate([self.groups.rows[place] for place in places])
-        members, labels = members_of(self.groups, places), torch.from_numpy(self.labels[chosen])
-        if self.null is None:
-            return Batch(self._read(rows), members, labels, None, self._origins_of(rows))
-        shown = self.null.show(members, labels, rng)
-        rows = np.concatenate([rows, shown.rows])
-        return Batch(self._read(rows), shown.members, shown.targets, shown.places, self._origins_of(rows))
-
-    def _read(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(read_rows(self.pixels, rows))
+        pixels, labels = torch.from_numpy(read_rows(self.pixels, rows)), torch.from_numpy(self.labels[chosen])
+        return Batch(pixels, members_of(self.groups, places), labels, self._origins_of(rows))
 
     def _origins_of(self, rows: np.ndarray) -> tuple[Tensor, Tensor] | None:
         if self.origins is None:

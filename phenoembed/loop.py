@@ -115,8 +115,7 @@ class GroupTraining(Training):
         images = to_network(batch.pixels, self.mean, self.sd, self.scale)
         features = self.encoder(self.settings.augmentation(images))
         chosen = self.settings.refinements
-        seen = features if batch.shown is None else features[batch.shown]
-        loss = self.head.loss(seen, batch.members, batch.labels, chosen.label_smoothing)
+        loss = self.head.loss(features, batch.members, batch.labels, chosen.label_smoothing)
         if batch.origins is not None:
             loss = loss + chosen.consistency * replicate_spread(features, *batch.origins)
         return loss

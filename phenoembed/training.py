@@ -6,7 +6,6 @@ from (seed, epoch) alone, and a checkpoint is written after each: a resumed trai
 
 import hashlib
 import json
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -32,7 +31,6 @@ from phenoembed.loop import fit, run_loop
 from phenoembed.methods import GroupClassifier, build_method
 from phenoembed.metrics import calibrated_metrics
 from phenoembed.model import EMBEDDING_DIM, Encoder, pick_device, to_network
-from phenoembed.null_evidence import NullEvidence, control_rows
 from phenoembed.pairs import Origins, origins_of
 from phenoembed.plate_light import preparer_for
 from phenoembed.preparation import Preparation
@@ -42,8 +40,6 @@ from phenoembed.screen import Screen, choose_plane
 from phenoembed.warm_start import PairBatches, WarmStart
 from phenoembed_store.errors import TrainingError
 from phenoembed_store.schema import SCREEN_SCHEMA
-
-log = logging.getLogger("phenoembed")
 
 
 @dataclass(frozen=True)
@@ -305,9 +301,8 @@ def _batches(
     training = shuffle_seed is not None
     share = (rank(), world_size()) if training else (0, 1)  # every process tests all groups
     origins = prepared.origins if training and settings.refinements.consistency else None
-    null = _null_evidence(prepared, settings, ids) if training else None
     return GroupBatches(
-        prepared.cache.pixels, groups, places, labels, settings.batch_groups, shuffle_seed, share, origins, null
+        prepared.cache.pixels, groups, places, labels, settings.batch_groups, shuffle_seed, share, origins
     )
 
 
@@ -316,17 +311,6 @@ def _pair_batches(prepared: _Prepared, settings: Settings) -> PairBatches:
     places = prepared.groups.places(prepared.fold.train)
     rows = np.concatenate([prepared.groups.rows[place] for place in places])
     return PairBatches(prepared.cache.pixels, prepared.origins, rows, settings.seed, (rank(), world_size()))
-
-
-def _null_evidence(prepared: _Prepared, settings: Settings, ids: tuple[str, ...]) -> NullEvidence | None:
-    """For ``balanced``: the images of the control groups among ``ids``."""
-    if settings.method != "balanced":
-        return None
-    controls = control_rows(prepared.groups, ids)
-    if not len(controls):
-        log.warning("no DMSO in the training groups: balanced trains without images that say nothing")
-        return None
-    return NullEvidence(controls, len(prepared.classes))
 
 
 @torch.inference_mode()
