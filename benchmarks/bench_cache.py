@@ -72,10 +72,8 @@ def read(through: str, path: Path, n_batches: int) -> str:
 
 def resident() -> dict[str, float]:
     """Anonymous and file-backed memory of this process, MB."""
-    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
-    return {
-        key[:-1]: int(value) / 1e3 for key, value in (line[:2] for line in lines) if key in ("RssAnon:", "RssFile:")
-    }
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {kind: int(status[kind].split()[0]) / 1e3 for kind in ("RssAnon", "RssFile")}
 
 
 if __name__ == "__main__":
