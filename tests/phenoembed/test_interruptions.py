@@ -3,6 +3,7 @@
 import random
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def train_aloud(screen: Screen, store: Path, settings: Settings) -> None:
     def stage(name: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: kills.say("%s %d %d", name, done, total)
         kills.say("%s is done", name)
+        time.sleep(0.05)  # a kill that is meant for what follows is not late, however busy the machine
 
     try:
         trained = train(screen, store, settings, resume=None, stage=stage)
