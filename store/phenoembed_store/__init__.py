@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from phenoembed_store.encoders import EncoderInfo
     from phenoembed_store.heads import Head, HeadInfo
+    from phenoembed_store.opening import open_store as open
     from phenoembed_store.store import Store
-    from phenoembed_store.store import open_store as open
     from phenoembed_store.writing import Written
 
 __all__ = ["EncoderInfo", "Head", "HeadInfo", "Store", "Written", "open"]
@@ -23,7 +23,7 @@ _HOME = {
     "HeadInfo": ("heads", "HeadInfo"),
     "Store": ("store", "Store"),
     "Written": ("writing", "Written"),
-    "open": ("store", "open_store"),
+    "open": ("opening", "open_store"),
 }
 
 

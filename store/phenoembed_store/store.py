@@ -1,9 +1,6 @@
 """The store as everyone uses it: one folder, one object. Each method hands over to the file of its subject."""
 
 import logging
-import random
-import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,7 +21,6 @@ from phenoembed_store import (
     maintenance,
     posterior,
     predictions,
-    remote,
     status,
     transforms,
     writing,
@@ -32,16 +28,17 @@ from phenoembed_store import (
 from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.contents import open_contents
 from phenoembed_store.encoders import EncoderInfo
-from phenoembed_store.errors import NotInStore, Overtaken, StoreError
+from phenoembed_store.errors import NotInStore, StoreError
 from phenoembed_store.heads import Head, HeadInfo
 from phenoembed_store.images import GROUP_COLUMNS, UNSHOWN, Images
 from phenoembed_store.levels import check_level
 from phenoembed_store.maintenance import Fault
-from phenoembed_store.mirror import Mirror, mirror_of
+from phenoembed_store.mirror import Mirror
 from phenoembed_store.plate_quality import plate_summaries
 from phenoembed_store.queries import find_query
 from phenoembed_store.search import Asked, search
 from phenoembed_store.sql import locked, select
+from phenoembed_store.turns import in_turn
 from phenoembed_store.views import sql_views
 from phenoembed_store.writing import KEY, Written
 
@@ -50,47 +47,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("phenoembed")
 
-UNUSABLE = re.compile(r"[\[\]^|#?\\]|%[0-9A-Fa-f]{2}")
-"""What the Delta library cannot take in a path: some characters, and what it would decode (``%20``)."""
-
-
-PARTS = ("images", "encoders", "rejected")
-"""Folders of which every store has one."""
-
 LATE_SHARE = 0.02
 """Of the images: more than so many that are in no index are put into one. Of a million, that is fifty plates."""
 
 Done = TypeVar("Done")
-
-ATTEMPTS = 20
-"""Times that a write is tried while other machines write to the same tables."""
-
-
-def open_store(path: str | Path, create: bool = False) -> "Store":
-    """Open the store in a folder, or at s3://bucket/prefix. ``create``: make it where there is none.
-
-    Raises NotInStore, StoreError.
-    """
-    mirror = mirror_of(path)
-    folder = Path(path) if mirror is None else mirror.folder
-    place = remote.as_typed(path)
-    if place.rstrip("/") == "s3:":
-        raise StoreError("'s3://' names no bucket; a store lies at s3://bucket/prefix")
-    bad = UNUSABLE.search(str(folder.resolve()) if mirror is None else mirror.url)
-    if bad:
-        raise StoreError(f"a store cannot lie at '{place}': its tables cannot be written under a '{bad[0]}'")
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"'{folder}' is a file; a store is a folder")
-    if mirror is None:
-        there = any((folder / name).is_dir() for name in PARTS)
-    else:
-        mirror.pull()
-        there = any(remote.listing(f"{mirror.url}/{name}") for name in PARTS)
-    if not there and not create:
-        raise NotInStore(f"no store at '{place}'; run `phenoembed index PLATES`, or name another with --store")
-    if create:
-        (folder / "encoders").mkdir(parents=True, exist_ok=True)
-    return Store(folder, mirror=mirror)
 
 
 class Store:
@@ -459,29 +419,8 @@ class Store:
             transforms.save(self.path / "transforms", images.transform)
 
     def _write(self, change: Callable[[], Done]) -> Done:
-        """Make a change; small files that it wrote, or that were written before it, are where the store lies then.
-
-        Writers of one machine take turns, and one that dies frees its turn. Where another machine was faster, the
-        change is made again upon what that one wrote.
-        """
-        from filelock import FileLock
-
-        pinned, mirror = self._contents.images.pinned, self._contents.mirror
+        """Make a change in turn (see ``turns``). Raises StoreError for the store as it was."""
+        pinned = self._contents.images.pinned
         if pinned is not None:
             raise StoreError(f"this is the store as it was at version {pinned}: it can only be read")
-        self.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path / ".lock"):
-            for attempt in range(ATTEMPTS):
-                try:
-                    if mirror is not None:
-                        mirror.push()  # an encoder before its images
-                    done = change()
-                    break
-                except Overtaken as error:
-                    log.info("%s (attempt %d)", error, attempt + 1)
-                    if attempt == ATTEMPTS - 1:
-                        raise
-                    time.sleep(random.uniform(0, 0.2 * (attempt + 1)))
-            if mirror is not None:
-                mirror.push()
-        return done
+        return in_turn(self.path, self._contents.mirror, change)

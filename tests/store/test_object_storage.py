@@ -169,7 +169,7 @@ def test_a_write_upon_an_older_version_is_made_again(bucket: Bucket, monkeypatch
 
     with monkeypatch.context() as others:
         others.setattr(type(images), "append", late)
-        others.setattr("phenoembed_store.store.ATTEMPTS", 3)
+        others.setattr("phenoembed_store.turns.ATTEMPTS", 3)
         with pytest.raises(Overtaken, match="another machine writes to the table 'images'; try again"):
             store.write_images(rows)
     assert store.write_images(rows).added == len(rows) - 33
