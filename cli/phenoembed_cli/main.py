@@ -27,6 +27,7 @@ COMMANDS = (
     "annotate",
     "import_",
     "export",
+    "delete",
     "status",
     "dashboard",
     "serve",

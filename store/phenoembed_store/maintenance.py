@@ -101,7 +101,7 @@ def _image_faults(contents: Contents) -> Iterator[Fault]:
         doubled = connection.sql(f"SELECT 1 FROM images GROUP BY {listed} HAVING count(*) > 1").fetchall()
         both = connection.sql(f"SELECT 1 FROM images JOIN rejected USING ({listed})").fetchall()
     if doubled:
-        yield Fault(f"{len(doubled)} images are in the store twice", "delete them with a filter, and index again")
+        yield Fault(f"{len(doubled)} images are in the store twice", "`phenoembed delete` them, and index again")
     if both:
         yield Fault(f"{len(both)} images are both stored and rejected", "index their plates again")
     for name in rows.column("encoder").unique().to_pylist():

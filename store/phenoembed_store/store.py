@@ -147,16 +147,25 @@ class Store:
         """
         return self._write(lambda: writing.update_metadata(self._contents.images, rows, encoder)) if len(rows) else 0
 
-    def delete_images(self, where: str) -> int:
-        """Delete the images (of every encoder) for which the expression is true. How many there were."""
-        return sum(self._write(partial(self._delete, encoder, where)) for encoder in self._reader.dims())
+    def delete_images(self, where: str, *, dry_run: bool = False) -> int:
+        """Delete the images (of every encoder) for which the expression is true. How many there were.
+
+        dry_run: only count them. Earlier versions (``at``) have them until ``compact`` removes their files.
+        """
+        encoders = self._reader.dims()
+        if dry_run:
+            return sum(len(self._keys(encoder, where)) for encoder in encoders)
+        return sum(self._write(partial(self._delete, encoder, where)) for encoder in encoders)
 
     def _delete(self, encoder: str, where: str) -> int:
+        keys = self._keys(encoder, where)
+        return writing.remove_keys(self._contents.images, keys) if len(keys) else 0
+
+    def _keys(self, encoder: str, where: str) -> pa.Table:
+        """The keys of the images that pass; of none where the expression is empty."""
         images = self._images_of(encoder)
         rows = images.matching(where)
-        if rows is None:
-            return 0
-        return writing.remove_keys(self._contents.images, images.rows.select(list(KEY)).take(pa.array(rows)))
+        return images.rows.select(list(KEY)).take(pa.array([] if rows is None else rows, pa.int64()))
 
     def plates(self, encoder: str | None = None) -> list[dict[str, Any]]:
         """How each plate did: images, flagged images, edge effect, replicate correlation (see ``quality``)."""

@@ -149,3 +149,34 @@ def test_help_and_search_load_no_torch(folder: Path) -> None:
     for arguments, loaded in ((["--help"], "[]"), (search, "['numpy']")):
         done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
         assert done.stderr.strip().splitlines()[-1] == loaded
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    phenoembed_store.open(tmp_path / "store", create=True).write_images(fake_rows())
+    return tmp_path / "store"
+
+
+def test_delete_takes_out_what_the_expression_names(small: Path) -> None:
+    asked = document(small, "delete", "compound = 'taxol' AND plate = 'P1'", "--dry-run")
+    assert (asked["matched"], asked["deleted"]) == (6, 0)
+    done = document(small, "delete", "compound = 'taxol' AND plate = 'P1'", "--yes")
+    assert (done["matched"], done["deleted"]) == (6, 6)
+    assert done["version"] > asked["version"]
+    left = phenoembed_store.open(small).sql("SELECT count(*) FROM images").fetchall()
+    assert left == [(66,)]
+    assert phenoembed_store.open(small).at(asked["version"]).status()["images"] == 72
+
+
+def test_delete_asks_first(small: Path) -> None:
+    """Where nobody can answer it deletes nothing, and says what to type."""
+    done = run(small, "delete", "compound = 'taxol'")
+    assert done.returncode == 2
+    assert "--yes deletes them" in done.stderr
+    assert phenoembed_store.open(small).status()["images"] == 72
+
+
+@pytest.mark.parametrize("expression", ["", "compund = 'taxol'", "1; DROP TABLE images", "compound = 'nobody'"])
+def test_delete_without_a_match_changes_nothing(small: Path, expression: str) -> None:
+    run(small, "delete", expression, "--yes")
+    assert phenoembed_store.open(small).status()["images"] == 72

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.store.fakes import fake_rows
 
@@ -27,6 +28,16 @@ def test_views_hold_what_was_written(store: Store) -> None:
     assert store.sql("SELECT count(*), count(embedding), count(group_id) FROM images").fetchall() == [(72, 72, 72)]
     assert store.sql("SELECT sum(n_images) FROM groups").fetchall() == [(72,)]
     assert store.sql("SELECT DISTINCT len(embedding) FROM images").fetchall() == [(8,)]
+
+
+def test_results_come_as_arrow_pandas_and_polars(shared_store: Store) -> None:
+    query = "SELECT compound, time_h, embedding FROM images ORDER BY ALL"
+    arrow = shared_store.sql(query).to_arrow_table()
+    pandas, polars = shared_store.sql(query).df(), shared_store.sql(query).pl()
+    assert shared_store.sql(query).arrow().read_all() == arrow
+    assert polars.rows() == [tuple(row.values()) for row in arrow.to_pylist()]
+    assert pandas["compound"].tolist() == arrow.column("compound").to_pylist()
+    assert np.array_equal(np.stack(pandas["embedding"]), np.array(arrow.column("embedding").to_pylist()))
 
 
 def test_a_view_named_in_pieces_is_there_too(shared_store: Store) -> None:
