@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from phenoembed_store import Store
 from phenoembed_store.errors import StoreError
-from phenoembed_store.plate_quality import plate_shape, well_place
+from phenoembed_store.plate_layout import plate_shape, row_name, well_place
 from phenoembed_store.schema import QUALITY_FLAG
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _name_wells(axis: "Axes", shape: tuple[int, ...]) -> None:
     height, width = shape
     every = max(1, height // 8)
     rows = range(0, height, every)
-    axis.set_yticks(list(rows), [f"{'A' if row > 25 else ''}{chr(65 + row % 26)}" for row in rows], fontsize=6)
+    axis.set_yticks(list(rows), [row_name(row + 1) for row in rows], fontsize=6)
     columns = range(0, width, max(1, width // 12))
     axis.set_xticks(list(columns), [str(column + 1) for column in columns], fontsize=6)
 

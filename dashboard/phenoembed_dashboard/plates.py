@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,9 @@ from phenoembed_dashboard.catalogue import Catalogue, Rows
 from phenoembed_dashboard.effect import distances, untreated
 from phenoembed_dashboard.strips import dose_label
 from phenoembed_store import Store
+from phenoembed_store.plate_layout import FORMATS, EdgeEffect, edge_effect, row_name
 
 Grid = tuple[list[str], list[int]]  # row letters and column numbers of a plate
-FORMATS = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
-ROW_NAMES = [chr(65 + i) if i < 26 else f"A{chr(65 + i - 26)}" for i in range(32)]
 DISTANCE = "distance to DMSO"
 """In the unit of effect.py: 1 is what untreated wells have among themselves."""
 CALLED, P_RIGHT = "called:", "p_right:"  # followed by a probe's task
@@ -140,34 +138,16 @@ def plate_grid(rows: Sequence[dict[str, Any]]) -> Grid:
     """Rows and columns of the smallest plate that has all these wells (6 to 1,536), or just those of odd names."""
     letters, numbers = {row["row"] for row in rows}, {row["column"] for row in rows}
     for n_rows, n_columns in FORMATS:
-        there = ROW_NAMES[:n_rows]
+        there = [row_name(i + 1) for i in range(n_rows)]
         if letters <= set(there) and max(numbers) <= n_columns:
             return there, list(range(1, n_columns + 1))
     return sorted(letters, key=lambda name: (len(name), name)), sorted(numbers)
 
 
-@dataclass(frozen=True)
-class EdgeEffect:
-    """Mean value of the wells at a plate's rim and inside; ``apart`` is their difference in sd of all these wells."""
-
-    rim: float
-    inside: float
-    apart: float
-    n_rim: int
-    of: str  # "control wells", where there are enough of them on both sides, or "wells"
-
-
-def edge_effect(rows: Sequence[dict[str, Any]], grid: Grid) -> EdgeEffect | None:
-    """Whether wells at the rim differ; None where fewer than three lie on either side, or nothing varies."""
-    controls = [row for row in rows if row["role"] == "control"]
-    for of, chosen in (("control wells", controls), ("wells", list(rows))):
-        rim = np.array([row["value"] for row in chosen if _at_rim(row, grid)], float)
-        inside = np.array([row["value"] for row in chosen if not _at_rim(row, grid)], float)
-        if len(rim) >= 3 and len(inside) >= 3:
-            spread = float(np.concatenate([rim, inside]).std())
-            apart = float(rim.mean() - inside.mean()) / spread if spread else 0.0
-            return EdgeEffect(float(rim.mean()), float(inside.mean()), apart, len(rim), of) if spread else None
-    return None
+def rim_effect(rows: Sequence[dict[str, Any]], grid: Grid) -> EdgeEffect | None:
+    """Whether the values of wells at the rim differ (see ``edge_effect``)."""
+    values, at_rim = np.array([row["value"] for row in rows], float), [_at_rim(row, grid) for row in rows]
+    return edge_effect(values, np.array(at_rim, bool), np.array([row["role"] == "control" for row in rows], bool))
 
 
 def _at_rim(row: dict[str, Any], grid: Grid) -> bool:

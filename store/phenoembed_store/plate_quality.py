@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from phenoembed_store.images import Images
+from phenoembed_store.plate_layout import edge_effect, plate_shape, well_place
 from phenoembed_store.quality import FLAGS, floats_of
 from phenoembed_store.schema import QUALITY_FLAG
 
@@ -90,35 +91,11 @@ class _Wells:
         if not all(places):
             return None
         rows, columns = (np.array([place[axis] for place in places if place]) for axis in (0, 1))
-        shape = plate_shape([place for place in places if place])
-        rim = (rows == 1) | (rows == shape[0]) | (columns == 1) | (columns == shape[1])
+        height, width = plate_shape([place for place in places if place])
+        rim = (rows == 1) | (rows == height) | (columns == 1) | (columns == width)
         control = np.array([self.treatment[i][3] == "control" for i in np.flatnonzero(here)])
-        values = self.intensity[here]
-        for chosen in (control, np.ones(len(rows), bool)):
-            outer, inner = values[chosen & rim], values[chosen & ~rim]
-            if min(len(outer), len(inner)) >= 3:
-                spread = float(np.concatenate([outer, inner]).std())
-                return float(outer.mean() - inner.mean()) / spread if spread > 0 else None
-        return None
-
-
-FORMATS = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
-"""Rows and columns of plates of 6 to 1,536 wells."""
-
-
-def plate_shape(places: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """(rows, columns) of the smallest plate that has these places."""
-    rows, columns = (max((place[axis] for place in places), default=1) for axis in (0, 1))
-    return next((shape for shape in FORMATS if rows <= shape[0] and columns <= shape[1]), FORMATS[-1])
-
-
-def well_place(well: str) -> tuple[int, int] | None:
-    """``B03`` is (2, 3), ``AA01`` is (27, 1); None for a well of another name."""
-    letters, digits = well.rstrip("0123456789"), well.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    if not digits.isdecimal() or not 1 <= len(letters) <= 2 or letters + digits != well:
-        return None
-    row = ord(letters[-1]) - 64 + (26 if len(letters) == 2 else 0)
-    return row, int(digits)
+        found = edge_effect(self.intensity[here], rim, control)
+        return None if found is None else found.apart
 
 
 def _centred(profiles: Floats, plates: npt.NDArray[np.int64]) -> Floats:

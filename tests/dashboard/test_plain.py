@@ -15,7 +15,7 @@ from phenoembed_dashboard.evidence import group_choices, group_evidence
 from phenoembed_dashboard.maps import make_map, principal_components
 from phenoembed_dashboard.markup import strip_html, text
 from phenoembed_dashboard.neighbours import Filters, Query, find_neighbours, where
-from phenoembed_dashboard.plates import calls, edge_effect, plate_grid, split_well, well_rows
+from phenoembed_dashboard.plates import calls, plate_grid, rim_effect, split_well, well_rows
 from phenoembed_dashboard.probing import (
     class_scores,
     confusions,
@@ -182,7 +182,7 @@ def test_an_edge_effect_is_measured_on_controls() -> None:
     inside = [well("D", i, 1.0 + i % 2, "control") for i in range(2, 7)]
     treated = [well("E", i, 99.0, "treated") for i in range(2, 12)]
     rows = [*rim, *inside, *treated]
-    found = edge_effect(rows, plate_grid([*rows, well("H", 12, 0.0, "treated")]))
+    found = rim_effect(rows, plate_grid([*rows, well("H", 12, 0.0, "treated")]))
     assert found is not None
     assert (found.of, found.n_rim) == ("control wells", 5)
     assert found.apart > 1.5

@@ -15,10 +15,10 @@ from phenoembed_dashboard.plates import (
     DISTANCE,
     Calls,
     calls,
-    edge_effect,
     is_categorical,
     plate_grid,
     plate_rows,
+    rim_effect,
     value_columns,
     well_rows,
 )
@@ -83,7 +83,7 @@ def _heat_map(
     clicked = clickable.plate(svg, wells, places, st.session_state["well"], says, f"plate:{plate}:{column}:{time}")
     if clicked in wells:
         st.session_state["well"] = clicked
-    if (found := None if categorical else edge_effect(rows, grid)) is not None:
+    if (found := None if categorical else rim_effect(rows, grid)) is not None:
         strong = abs(found.apart) > 0.5
         words = f"{'edge effect' if strong else 'no clear edge effect'}: the {found.n_rim} {found.of} at the rim differ"
         says = f"{words} from those inside by {found.apart:+.2f} sd (rim {found.rim:.4g}, inside {found.inside:.4g})."
