@@ -4,7 +4,7 @@ import streamlit as st
 
 from phenoembed_dashboard.favicon import icon
 from phenoembed_dashboard.navigation import PAGES, page_of
-from phenoembed_dashboard.opened import choose_encoder, guarded, store_path, the_store
+from phenoembed_dashboard.opened import choose_encoder, guarded, store_address, the_store
 
 st.set_page_config(page_title="phenoembed", page_icon=icon(), layout="wide")
 page = st.navigation([page_of(name) for name in PAGES])
@@ -13,6 +13,6 @@ with guarded():
     the_store()
     choose_encoder()
     opened = True
-st.sidebar.caption(f"Store: `{store_path()}`")
+st.sidebar.caption(f"Store: `{store_address()}`")
 if opened:
     page.run()

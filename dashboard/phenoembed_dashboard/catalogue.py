@@ -2,9 +2,10 @@
 
 import re
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import pyarrow as pa
 from phenoembed.thumbnails import Contrast, Picture, picture_of, plate_contrasts
 
 import phenoembed_store
-from phenoembed_store import Store
+from phenoembed_store import Store, remote
 from phenoembed_store.errors import NotInStore
+from phenoembed_store.mirror import FOLDERS
 
 Rows = npt.NDArray[np.int64]
 Stamp = tuple[tuple[str, str], ...]
@@ -24,6 +26,7 @@ SYNONYMS = ("synonyms", "synonym", "aliases", "alias", "inchikey", "broad_sample
 """Annotations by which people know a compound, besides its name and mechanism."""
 
 TABLES = ("images", "annotations", "predictions", "rejected")
+REMOTE_SECONDS = 5.0  # between two looks at a store in object storage
 
 
 NO_FILE = r"^$|:\d+$"
@@ -173,17 +176,22 @@ class Catalogue:
 
 
 _LOCK = threading.RLock()
-_STORES: dict[Path, Store] = {}
+_STORES: dict[Path, tuple[Store, Stamp]] = {}
 _HELD: dict[Path, Catalogue] = {}
 
 
 def open_store(path: Path) -> Store:
-    """The store of a folder, opened once for all pages and visitors. Raises NotInStore, StoreError."""
+    """The store at a path, opened once for all pages and visitors. Raises NotInStore, StoreError.
+
+    One in object storage is opened again when it changes: that brings the heads and encoders that others wrote.
+    """
     with _LOCK:
-        if path not in _STORES or not path.is_dir():
+        remote_at = stamp(path, (*TABLES, *FOLDERS)) if remote.url_of(path) else ()
+        held = _STORES.get(path)
+        if held is None or held[1] != remote_at or not held[0].path.is_dir():
             _STORES.pop(path, None)
-            _STORES[path] = phenoembed_store.open(path)
-        return _STORES[path]
+            held = _STORES[path] = (phenoembed_store.open(path), remote_at)
+        return held[0]
 
 
 def open_catalogue(path: Path, encoder: str | None = None) -> Catalogue:
@@ -203,14 +211,30 @@ def open_catalogue(path: Path, encoder: str | None = None) -> Catalogue:
 
 
 def stamp(path: Path, tables: Sequence[str] = TABLES) -> Stamp:
-    """Changes whenever one of these parts of a store does; read from the names in its folders alone."""
-    found = []
+    """Changes whenever one of these parts of a store does; read from the names in its folders alone.
+
+    Object storage is looked at every ``REMOTE_SECONDS``.
+    """
+    url, found = remote.url_of(path), []
     for table in tables:
-        folder = path / table
-        log = folder / "_delta_log"
-        names = [entry.name for entry in (log if log.is_dir() else folder).glob("*") if not entry.name.startswith(".")]
+        names = _names(path / table) if url is None else _remote_names(f"{url}/{table}", _now())
         found.append((table, max((name for name in names if name.endswith(".json")), default="|".join(sorted(names)))))
     return tuple(found)
+
+
+def _names(folder: Path) -> list[str]:
+    log = folder / "_delta_log"
+    return [entry.name for entry in (log if log.is_dir() else folder).glob("*") if not entry.name.startswith(".")]
+
+
+@lru_cache(maxsize=64)
+def _remote_names(url: str, _when: int) -> list[str]:
+    """The names of a table's log; of another folder, of what lies in it."""
+    return list(remote.listing(f"{url}/_delta_log")) or sorted(remote.listing(url))
+
+
+def _now() -> int:
+    return int(time.monotonic() // REMOTE_SECONDS)
 
 
 def _first_with_images(store: Store, encoder: str | None, now: Stamp) -> Catalogue:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from phenoembed_dashboard.catalogue import open_catalogue, open_store
 from phenoembed_store.errors import MissingExtra, PhenoembedError
-from phenoembed_store.remote import url_of
+from phenoembed_store.remote import absolute
 
 OPTIONS: dict[str, object] = {
     "browser.gatherUsageStats": False,
@@ -22,17 +22,16 @@ OPTIONS: dict[str, object] = {
 
 
 def run(store: Path, port: int = 8501, headless: bool = False) -> None:
-    """Serve until interrupted. Raises MissingExtra without Streamlit, PhenoembedError without a store in a folder."""
+    """Serve until interrupted. Raises MissingExtra without Streamlit, PhenoembedError without a store."""
     try:
         from streamlit.web import bootstrap
     except ImportError:
         raise MissingExtra("streamlit", "dashboard") from None
-    if (url := url_of(store)) is not None:
-        raise PhenoembedError(f"the dashboard reads a store in a folder: aws s3 sync {url} FOLDER, and open that")
+    store = Path(absolute(store))
     open_store(store)
     _check_port(port)
-    os.environ["PHENOEMBED_STORE"] = str(store.resolve())
-    threading.Thread(target=_warm, args=(store.resolve(),), daemon=True).start()
+    os.environ["PHENOEMBED_STORE"] = str(store)
+    threading.Thread(target=_warm, args=(store,), daemon=True).start()
     options = {**OPTIONS, "server.port": port, "server.headless": headless, "server.address": "localhost"}
     flags = {name.replace(".", "_"): value for name, value in options.items()}
     bootstrap.load_config_options(flags)

@@ -157,7 +157,8 @@ def _points(
     path: Path, catalogue: Catalogue, method: str, point: str, rows: Rows, unit: Integers
 ) -> tuple[Floats, tuple[str, str]]:
     """(units, 2) places of the means of these images' vectors by unit, and the axes' names: kept in the store."""
-    key = json.dumps([catalogue.encoder, method, point, MAX_POINTS, stamp(path, ("images", "transforms"))])
+    version = [dict(catalogue.stamp)["images"], stamp(path, ("transforms",))]
+    key = json.dumps([catalogue.encoder, method, point, MAX_POINTS, version])
     file = path / "maps" / f"{method.lower()}-{point}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
     try:
         with np.load(file) as kept:

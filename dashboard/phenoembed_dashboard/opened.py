@@ -13,6 +13,7 @@ from phenoembed_dashboard.catalogue import Catalogue, Stamp, open_catalogue, ope
 from phenoembed_dashboard.links import adopt, publish
 from phenoembed_store import Store
 from phenoembed_store.errors import NotInStore, PhenoembedError
+from phenoembed_store.remote import as_typed
 
 STORE_VARIABLE = "PHENOEMBED_STORE"
 log = logging.getLogger("phenoembed")
@@ -20,6 +21,11 @@ log = logging.getLogger("phenoembed")
 
 def store_path() -> Path:
     return Path(os.environ.get(STORE_VARIABLE, "phenoembed-store"))
+
+
+def store_address() -> str:
+    """As a person names it to ``--store``."""
+    return as_typed(store_path())
 
 
 def the_store() -> Store:
@@ -66,7 +72,7 @@ def guarded() -> Iterator[None]:
             plain(f"This could not be shown ({type(error).__name__}: {first_line(error)})."), icon=":material/error:"
         )
         st.caption("If the store is being written, wait a moment and press R. Otherwise run this:")
-        st.code(f"phenoembed verify --store {store_path()}", language=None)
+        st.code(f"phenoembed verify --store {store_address()}", language=None)
 
 
 def nothing(why: str, command: str | None = None) -> None:
@@ -79,7 +85,7 @@ def nothing(why: str, command: str | None = None) -> None:
                 break
     st.info(plain(why[:1].upper() + why[1:]) + (". Run this:" if command else ""), icon=":material/info:")
     if command:
-        command += "" if "--store" in command or not command.startswith("phenoembed") else f" --store {store_path()}"
+        command += "" if "--store" in command or not command.startswith("phenoembed") else f" --store {store_address()}"
         st.code(command, language=None)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
+from tests.buckets import new_bucket
 from tests.dashboard.conftest import HOSTILE, reject_one, save_head
 from tests.store.fakes import fake_rows
 
@@ -60,6 +61,39 @@ def words(test: AppTest) -> str:
         str(element.proto) for kind in ("markdown", "caption", "info", "error", "code") for element in test.get(kind)
     ]
     return "\n".join([*parts, *(element.proto.body for element in test.get("html"))])
+
+
+@pytest.fixture
+def distant(
+    shared_store: Store,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A copy of the store at s3://, as ``--store`` names it."""
+    pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[s3,server]'")
+    request.getfixturevalue("server")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr("phenoembed_dashboard.catalogue.REMOTE_SECONDS", 1e-6)
+    return Path(new_bucket().fill(shared_store.path, "lab"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # botocore's own
+def test_a_store_in_object_storage_is_shown_as_it_is_now(
+    distant: Path, visit: Callable[..., AppTest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures too; and what another machine writes there meanwhile, its heads as well."""
+    for page in ("compound", "map", "probes"):
+        assert not visit(distant, page).error, page
+    assert "data:image/webp" in words(visit(distant, "compound"))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_CACHE_HOME", str(tmp_path))
+        other = phenoembed_store.open(distant)
+        other.delete_images("compound = 'aspirin'")
+        save_head(other, ["taxol", "nocodazole", "staurosporine"])
+    assert "aspirin" not in words(visit(distant, "compound"))
+    heads = next(table.value for table in visit(distant, "store").dataframe if "classes" in table.value)
+    assert heads["classes"].tolist().count(3) == 1
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -16,7 +16,7 @@ from phenoembed_dashboard.links import adopt, publish, segmented, select
 from phenoembed_dashboard.navigation import page_of
 from phenoembed_dashboard.neighbours import Filters, Found, Neighbour, Query, control_similarity, find_neighbours
 from phenoembed_dashboard.neighbours import query_rows as rows_of_query
-from phenoembed_dashboard.opened import cached, guarded, nothing, remember, remembered, store_path, the_catalogue
+from phenoembed_dashboard.opened import cached, guarded, nothing, remember, remembered, the_catalogue, the_store
 from phenoembed_dashboard.pictures import load_pictures
 from phenoembed_dashboard.strips import Record, Strip, compound_strip, control_strip, dose_label, time_label
 from phenoembed_dashboard.structure import structure_svg
@@ -176,7 +176,7 @@ def _show(catalogue: Catalogue, query: Query, filters: Filters, found: Found, fi
     records = [record for strip in (mine, controls, *strips.values()) for record in strip.records()]
     shared = [bool(hit.same_plate) for hit in found.neighbours]
     view = View(
-        catalogue, query, filters, load_pictures(store_path(), catalogue, records), len(shared) > 1 and all(shared)
+        catalogue, query, filters, load_pictures(the_store().path, catalogue, records), len(shared) > 1 and all(shared)
     )
     left, right = st.columns([5, 9], gap="medium")
     with left, st.container(key="query"):

@@ -27,7 +27,6 @@ from phenoembed_dashboard.opened import (
     nothing,
     remember,
     remembered,
-    store_path,
     the_catalogue,
     the_store,
 )
@@ -126,7 +125,7 @@ def _images(catalogue: Catalogue, evidence: GroupEvidence, kept: Any, called: in
         "for the call</div>"
         + markup.strip_html(
             strip,
-            load_pictures(store_path(), catalogue, records),
+            load_pictures(the_store().path, catalogue, records),
             size=128,
             off=lambda r: not on[id(r)],
             note=lambda r: _note(share[id(r)], on[id(r)], reach),

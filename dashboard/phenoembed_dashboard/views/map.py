@@ -11,7 +11,7 @@ from phenoembed_dashboard.drawing import downloads, drawn
 from phenoembed_dashboard.links import adopt, publish, segmented, select
 from phenoembed_dashboard.maps import POINTS, Map, colouring, make_map, methods, point_data
 from phenoembed_dashboard.navigation import page_of
-from phenoembed_dashboard.opened import cached, guarded, nothing, store_path, the_catalogue
+from phenoembed_dashboard.opened import cached, guarded, nothing, the_catalogue, the_store
 from phenoembed_dashboard.pictures import load_pictures
 from phenoembed_dashboard.strips import compound_strip
 from phenoembed_store import Store
@@ -105,7 +105,7 @@ def _chosen(catalogue: Catalogue, chosen: list[dict[str, Any]], found: Map, name
     )
     names = [name for name, _ in counts.most_common(MAX_SHOWN)]
     strips = {name: compound_strip(catalogue, catalogue.rows_of(name)) for name in names}
-    show = load_pictures(store_path(), catalogue, [r for strip in strips.values() for r in strip.records()])
+    show = load_pictures(the_store().path, catalogue, [r for strip in strips.values() for r in strip.records()])
     for name in names:
         compound = catalogue.compounds[name]
         parts = [markup.chip(f"{counts[name]:,} here")] + ([markup.chip(compound.moa, "info")] if compound.moa else [])

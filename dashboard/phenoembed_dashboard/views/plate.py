@@ -9,7 +9,7 @@ from phenoembed_dashboard.catalogue import Catalogue
 from phenoembed_dashboard.drawing import downloads, drawn
 from phenoembed_dashboard.links import adopt, segmented, select
 from phenoembed_dashboard.navigation import page_of
-from phenoembed_dashboard.opened import cached, guarded, nothing, store_path, the_catalogue
+from phenoembed_dashboard.opened import cached, guarded, nothing, the_catalogue, the_store
 from phenoembed_dashboard.pictures import large_picture, load_pictures
 from phenoembed_dashboard.plates import (
     DISTANCE,
@@ -105,7 +105,7 @@ def _well(catalogue: Catalogue, plate: str, time: float | None, rows: list[dict[
     parts = [markup.chip(row["dose"])] + ([markup.chip(row["moa"], "info")] if row["moa"] else [])
     st.html(f'<div class="pe"><div class="pe-head">{markup.name(row["compound"])}</div>{markup.chips(parts)}</div>')
     if catalogue.pictured:
-        st.html(markup.gallery(records, load_pictures(store_path(), catalogue, records)))
+        st.html(markup.gallery(records, load_pictures(the_store().path, catalogue, records)))
     if len(mine) > MAX_IMAGES:
         st.caption(f"{MAX_IMAGES} of {len(mine):,} images of this well.")
     if records and catalogue.pictured and st.button("A whole field, larger", icon=":material/zoom_in:"):

@@ -9,7 +9,7 @@ from phenoembed_dashboard.catalogue import Catalogue
 from phenoembed_dashboard.downloads import csv_button
 from phenoembed_dashboard.drawing import figure as draw
 from phenoembed_dashboard.links import segmented
-from phenoembed_dashboard.opened import cached, guarded, no_probe, nothing, store_path, the_catalogue
+from phenoembed_dashboard.opened import cached, guarded, no_probe, nothing, the_catalogue, the_store
 from phenoembed_dashboard.pictures import load_pictures
 from phenoembed_dashboard.probing import (
     Confusion,
@@ -131,7 +131,7 @@ def _confusions(catalogue: Catalogue, tested: list[dict[str, Any]], task: str) -
         (pair, _strip(catalogue, tested, pair.label), _strip(catalogue, tested, pair.predicted)) for pair in pairs
     ]
     records = [r for _, a, b in strips for strip in (a, b) if strip is not None for r in strip.records()]
-    show = load_pictures(store_path(), catalogue, records)
+    show = load_pictures(the_store().path, catalogue, records)
     for start in range(0, len(strips), 2):
         columns = st.columns(2, gap="small")
         for column, (pair, a, b) in zip(columns, strips[start : start + 2], strict=False):
