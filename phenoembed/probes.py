@@ -76,18 +76,27 @@ def probe(
         folds, notes = family(store, encoder)
     tested: list[Tested] = []
     predictions: list[pa.Table] = []
+    of_folds: dict[tuple[str, str], list[int]] = {}
     for i, fold in enumerate(folds):
         advance = partial(_advance, progress, i, len(folds))
         found, rows, said = _probe_fold(store, TASKS[task], fold, where, advance)
         tested += found
         predictions += rows
-        notes += said
+        for note in said:
+            of_folds.setdefault((fold.fold.split, note), []).append(fold.fold.index)
+    notes += [_with_folds(split, numbers, note) for (split, note), numbers in of_folds.items()]
     if not tested:
         raise TrainingError("; ".join(dict.fromkeys(notes)) or f"nothing to test for task {task}")
     if predictions:
         store.write_predictions(pa.concat_tables(predictions))
     simulated = any("simulated" in name.lower() for one in folds for name in one.config["screens"])
     return Report(task, where, simulated, tuple(tested), tuple(dict.fromkeys(notes)))
+
+
+def _with_folds(split: str, numbers: list[int], note: str) -> str:
+    """What several folds have to say is said once."""
+    listed = ", ".join(map(str, sorted(set(numbers))))
+    return f"{split} {'folds' if len(set(numbers)) > 1 else 'fold'} {listed}: {note}"
 
 
 def _advance(progress: Progress, fold: int, n_folds: int, done: int, total: int) -> None:
@@ -101,12 +110,11 @@ def _probe_fold(
     table, features = store.vectors(where, encoder=fold.encoder)
     setting = _settle(task, fold, group_images(table))
     if setting is None:
-        lacking = f"fewer than two classes of task {task.name} are in training and test groups"
-        return [], [], [f"{fold.fold.split} fold {fold.fold.index}: {lacking}"]
+        return [], [], [f"fewer than two classes of task {task.name} are in training and test groups"]
     head, score = _fit(setting, features, progress)
     temperature = fit_temperature(score(setting.calibration), setting.numbers(setting.calibration))
     if not len(setting.calibration):
-        setting.notes.append(f"{fold.fold.split} fold {fold.fold.index}: no groups were kept back to calibrate on")
+        setting.notes.append("no groups were kept back to calibrate on")
     stored = store.save_head(
         to_store_head(
             task.name,

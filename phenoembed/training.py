@@ -8,8 +8,10 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +234,8 @@ def train_folds(
 ) -> list[Trained]:
     """Train fold number ``folds``, or one encoder for each fold where it is "all".
 
-    With ``resume``, folds of "all" that are done already are kept, and the interrupted one goes on.
+    With ``resume``, folds of "all" that are done already are kept, and the interrupted one goes on. The stages of
+    "all" say their fold: "training, fold 2 of 6".
     """
     if folds != "all" and not folds.isdecimal():
         raise TrainingError(f"fold {folds!r} is neither a number from 0 nor 'all'")
@@ -244,12 +247,17 @@ def train_folds(
     for number in range(n_folds):
         one = replace(settings, fold=number)
         if not (resume and find_trained(store, screen, one)):
-            trained.append(train(screen, store, one, resume=None if resume else False, stage=stage, log=log))
+            named = partial(_stage_of_fold, stage, number, n_folds)
+            trained.append(train(screen, store, one, resume=None if resume else False, stage=named, log=log))
     if not trained:
         raise TrainingError(
             f"all {n_folds} folds of the {settings.split} split are trained already with these settings"
         )
     return trained
+
+
+def _stage_of_fold(stage: Stage, number: int, n_folds: int, name: str) -> AbstractContextManager[Progress]:
+    return stage(f"{name}, fold {number} of {n_folds}")
 
 
 def find_trained(store: Path, screen: Screen, settings: Settings) -> str | None:

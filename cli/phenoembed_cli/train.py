@@ -65,7 +65,7 @@ def train(
     from phenoembed.training import Settings, train_folds
 
     def stage(name: str) -> Any:
-        return progress_bar(name, unit=_UNITS[name])
+        return progress_bar(name, unit=_UNITS[name.split(",")[0]])
 
     with mirrored(store) as folder:
         settings = Settings(
@@ -97,7 +97,9 @@ def train(
         [row for document in documents for row in _rows(document)],
     )
     command = ["phenoembed", "index", remote.as_typed(plates), *as_typed(reading), "--store", remote.as_typed(store)]
-    note(f"next: {shlex.join(command)}")
+    for one in trained:
+        chosen = ["--encoder", one.encoder] if len(trained) > 1 else []
+        note(f"next: {shlex.join([*command, *chosen])}")
 
 
 _UNITS = {"reading": "images", "warm start": "batches", "training": "batches"}

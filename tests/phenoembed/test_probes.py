@@ -311,3 +311,4 @@ def test_the_family_of_an_encoder_is_its_folds(large: Screen, tmp_path: Path) ->
     assert document["mean"]["top1"] == pytest.approx(sum(top1) / 2)
     assert document["sd"]["top1"] == pytest.approx(abs(top1[0] - top1[1]) / 2**0.5)
     assert "replicate fold 2: encoder third has no images yet: phenoembed index PLATES --encoder third" in report.notes
+    assert "replicate folds 0, 1: no groups were kept back to calibrate on" in report.notes

@@ -1,6 +1,7 @@
 """Training: the same weights from the same seed, whatever happens on the way."""
 
 import json
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from phenoembed.encoders import load_classifier, load_encoder, load_fold
 from phenoembed.folds import make_fold
 from phenoembed.groups import group_images
+from phenoembed.progress import Progress, silent
 from phenoembed.screen import Screen
 from phenoembed.training import Settings, find_trained, train, train_folds
 from tests.conftest import Trial, with_column
@@ -149,8 +151,15 @@ def test_every_fold_is_trained_and_what_is_done_is_kept(trial: Trial, tmp_path: 
     store = tmp_path / "store"
     first = train(few, store, replace(settings, fold=1))
     assert first.test is None, "held-out compounds are no classes"
-    rest = train_folds(few, store, settings, "all", resume=True)
+    stages: list[str] = []
+
+    def stage(name: str) -> AbstractContextManager[Progress]:
+        stages.append(name)
+        return silent(name)
+
+    rest = train_folds(few, store, settings, "all", resume=True, stage=stage)
     assert [one.settings.fold for one in rest] == [0, 2]
+    assert stages == [f"{what}, fold {fold} of 3" for fold in (0, 2) for what in ("reading", "training")]
     assert len({first.encoder, *(one.encoder for one in rest)}) == 3
     tested = [set(one.fold.test) for one in (first, *rest)]
     assert sum(map(len, tested)) == len(set().union(*tested))
