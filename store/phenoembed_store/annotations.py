@@ -68,18 +68,23 @@ def read_annotations(source: Path | pa.Table, on: str, mapping: Mapping[str, str
 
 
 def merge_annotations(known: pa.Table, new: pa.Table, on: str) -> pa.Table:
-    """The annotations table after ``new`` came: its rows replace those of the same key, other keys stay."""
+    """The annotations table after ``new`` came: it replaces its own columns of its own keys; all else stays."""
     keys = KEYS[on]
     named = new.append_column("joined_on", pa.array([on] * len(new), pa.string()))
     match = " AND ".join(f'k."{key}" = n."{key}"' for key in keys)
     with session() as connection:
         connection.register("k", known)
         connection.register("n", named)
+        others = "".join(f', k."{name}"' for name in known.column_names if name not in named.column_names)
+        renewed = connection.sql(
+            f"SELECT n.*{others} FROM n LEFT JOIN k ON k.joined_on = $p AND {match}", params={"p": on}
+        ).to_arrow_table()
+        connection.register("renewed", renewed)
         kept = connection.sql(
             f"SELECT * FROM k WHERE joined_on <> $p OR NOT EXISTS (FROM n WHERE {match})", params={"p": on}
         ).to_arrow_table()
         connection.register("kept", kept)
-        merged = connection.sql("SELECT * FROM kept UNION ALL BY NAME SELECT * FROM n").to_arrow_table()
+        merged = connection.sql("SELECT * FROM kept UNION ALL BY NAME SELECT * FROM renewed").to_arrow_table()
     front = [name for name in ANNOTATIONS_SCHEMA.names if name in merged.column_names]
     columns = [*front, *(name for name in merged.column_names if name not in front)]
     return _complete(merged.select(columns))

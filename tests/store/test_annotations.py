@@ -70,11 +70,13 @@ def test_a_key_under_another_name_is_mapped(store: Store) -> None:
         store.annotate(table, mapping={"compound": "x"})
 
 
-def test_annotating_again_replaces_the_rows_of_the_same_key(store: Store) -> None:
-    store.annotate(pa.table({"compound": ["taxol", "aspirin"], "target": ["a", "b"]}))
+def test_annotating_again_replaces_the_columns_that_come_again(store: Store) -> None:
+    """Of the keys that come again; a table of other columns takes nothing away."""
+    store.annotate(pa.table({"compound": ["taxol", "aspirin"], "target": ["a", "b"], "moa": ["m", "n"]}))
     store.annotate(pa.table({"compound": ["taxol"], "target": ["c"]}))
-    found = store.sql("SELECT DISTINCT compound, target FROM images WHERE target IS NOT NULL ORDER BY 1").fetchall()
-    assert found == [("aspirin", "b"), ("taxol", "c")]
+    store.annotate(pa.table({"compound": ["taxol", "aspirin"], "price": [1, 2], "moa": ["o", None]}))
+    query = "SELECT DISTINCT compound, target, moa, price FROM images WHERE target IS NOT NULL ORDER BY 1"
+    assert store.sql(query).fetchall() == [("aspirin", "b", None, 2), ("taxol", "c", "o", 1)]
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz"])
