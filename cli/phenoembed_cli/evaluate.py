@@ -50,6 +50,7 @@ def evaluate(
 
 def _print(outcome: "Outcome") -> None:
     for table in outcome.tables:
-        print_table(table.columns, table.rows, title=f"{table.title}; {outcome.data}; mean ± sd over folds")
+        title = f"{table.title}; {outcome.data}" + ("; mean ± sd over folds" if table.of_folds else "")
+        print_table(table.columns, table.rows, title=title)
     for line in outcome.notes:
         note(line)

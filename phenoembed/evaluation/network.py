@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import networkx
 import numpy as np
@@ -53,6 +54,7 @@ def compare_network(trials: Trials, links: Path | None, progress: Progress) -> O
         f"Edges between targets of two compounds, STRING above {THRESHOLD} ({task} task, {len(targets)} with targets)",
         ("evidence", "proteins", "edges", "pairs", "mean", "within 1 %", "confused pairs", "mean", "within 1 %"),
         tuple(_row(channel, edges[channel], found, confused) for channel, found in distances.items()),
+        of_folds=False,
     )
     document = {
         channel: {
@@ -63,7 +65,7 @@ def compare_network(trials: Trials, links: Path | None, progress: Progress) -> O
     }
     return Outcome(
         "network",
-        data_of(trials.screens),
+        data_of([unquote(row["group_id"].split("/")[0]) for row in rows]),
         (table,),
         {"task": task, "threshold": THRESHOLD, "distances": document},
         lambda figure: _draw(figure, document),

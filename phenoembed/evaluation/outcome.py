@@ -15,11 +15,15 @@ NOT_TRAINED = "not trained"
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the names of the columns, and the rows; accuracies are texts in percent, as the paper prints them."""
+    """A title, the names of the columns, and the rows; accuracies are texts in percent, as the paper prints them.
+
+    ``of_folds``: the figures are means ± sd over folds.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+    of_folds: bool = True
 
 
 @dataclass(frozen=True)

@@ -286,8 +286,11 @@ def test_moa_stands_beside_a_compound_head(writable: Store) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_jump_trains_a_head_on_a_screen_the_encoder_never_saw(drawn: Drawn, writable: Store) -> None:
-    """Every group of it is tested once in each split; DMSO is a class; the encoder's own screen is refused."""
+def test_jump_trains_a_head_on_a_screen_the_encoder_never_saw(drawn: Drawn, writable: Store, tmp_path: Path) -> None:
+    """Every group of it is tested once in each split; DMSO is a class; the encoder's own screen is refused.
+
+    The network of confused pairs is then that screen's, and says so.
+    """
     encoder = drawn.encoders[PRODUCT]
     with pytest.raises(NotInStore, match=f"encoder {encoder} has no image where screen = 'JUMP-Target'"):
         evaluate(writable, "jump", encoder=encoder)
@@ -303,7 +306,9 @@ def test_jump_trains_a_head_on_a_screen_the_encoder_never_saw(drawn: Drawn, writ
         assert len(document[split]["folds"]) == n_folds
         assert any(r["label"] == "DMSO" for r in rows)
     assert document["field"]["mean"]["top1"] > 0.5
-    assert found.data == "other data (JUMP-Target)"
+    (tmp_path / "links.tsv").write_text(LINKS)
+    network = evaluate(writable, "network", links=tmp_path / "links.tsv")
+    assert found.data == network.data == "other data (JUMP-Target)"
     with pytest.raises(TrainingError, match="was trained on screen 'simulated-s'"):
         evaluate(writable, "jump", encoder=encoder, where="screen = 'simulated-s'")
     assert JUMP_SCREEN == "screen = 'JUMP-Target'"
