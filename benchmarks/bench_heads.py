@@ -1,11 +1,12 @@
 """Heads at the size of LOPAC: 138,240 frozen features, 23,040 groups of six, 1,280 classes, six folds, 50 epochs.
 
-    python benchmarks/bench_heads.py [--folds 0 1 2 3 4 5] [--epochs 50] [--beside 0] [--classes 1280]
+    python benchmarks/bench_heads.py [--folds 0 1 2 3 4 5] [--epochs 50] [--beside 0] [--linear 0] [--classes 1280]
 
 ``ours``: ``fit_head``, as ``phenoembed probe`` calls it. ``plain loop``: the same network, batches of groups, learning
 rates and dropout, written as most would over features in memory: scores of every image, added up; torch's dropout and
 AdamW as they come. On the folds named by ``--beside`` the two take turns, an epoch each. The features are drawn: a
-centre a compound, a shift a group, noise an image. Top-1 is of the test groups of a field split.
+centre a compound, a shift a group, noise an image; a linear head is made for just that (``--linear``, the folds to fit
+one on: ``phenoembed probe --head linear``). Top-1 is of the test groups of a field split.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from phenoembed.groups import Groups
 from phenoembed.heads import FitSettings, fit_head
+from phenoembed.linear_heads import fit_linear_head
 from phenoembed.probes import head_scores
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
@@ -63,8 +65,9 @@ class Turns:
 def main() -> None:
     """Fit the folds in turn and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folds", nargs="+", type=int, default=list(range(N_FOLDS)))
+    parser.add_argument("--folds", nargs="*", type=int, default=list(range(N_FOLDS)))
     parser.add_argument("--beside", nargs="*", type=int, default=[0])
+    parser.add_argument("--linear", nargs="*", type=int, default=[0])
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--batch-groups", type=int, default=FitSettings.batch_groups)
     parser.add_argument("--learning-rate", type=float, default=FitSettings.learning_rate)
@@ -79,6 +82,8 @@ def main() -> None:
     for number in options.folds:
         train, test = screen.folds()[number]
         total += one_fold(screen, train, test, settings, number, number in options.beside)
+    for number in options.linear:
+        one_linear_fold(screen, *screen.folds()[number], number)
     print(f"{len(options.folds)} folds: {total / 60:.1f} minutes of ours")
 
 
@@ -98,6 +103,15 @@ def one_fold(
         said += f"; an epoch of ours {ratio:.2f} times as fast (medians)"
     print(said, flush=True)
     return ours
+
+
+def one_linear_fold(screen: Frozen, train: np.ndarray, test: np.ndarray, number: int) -> None:
+    """Fit a linear head on one fold."""
+    labels, started = screen.labels, time.perf_counter()
+    head = fit_linear_head(screen.features, screen.groups, train, labels[train], int(labels.max()) + 1)
+    seconds = time.perf_counter() - started
+    top1 = (head_scores(head, screen.features, screen.groups, test).argmax(1) == labels[test]).mean()
+    print(f"fold {number}: linear {seconds:.0f} s, top-1 {top1:.4f} of {len(test):,} test groups", flush=True)
 
 
 def draw(n_classes: int) -> Frozen:

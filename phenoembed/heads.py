@@ -48,11 +48,7 @@ def fit_head(
     settings = settings or FitSettings()
     torch.manual_seed(settings.seed)
     rows = np.concatenate([groups.rows[place] for place in places])
-    own = features[rows]
-    mean, sd = own.mean(axis=0), own.std(axis=0)
-    del own
-    # a feature that hardly varies in training says nothing; divided by its sd, it would drown the others elsewhere
-    sd = np.maximum(sd, 0.01 * np.sqrt((sd**2).mean()) + np.float32(1e-6))
+    mean, sd = mean_and_scale(features[rows])
     standard = torch.from_numpy(features - mean).div_(torch.from_numpy(sd))
     head = build_method(method, n_classes, features.shape[1])
     optimizer = torch.optim.AdamW(
@@ -75,6 +71,15 @@ def fit_head(
         progress(epoch + 1, settings.epochs)
     _absorb_standardisation(head, torch.from_numpy(mean), torch.from_numpy(sd))
     return head.eval()
+
+
+def mean_and_scale(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What standardises features of training images: (dim,) means and sds.
+
+    A feature that hardly varies in training says nothing; divided by its sd, it would drown the others elsewhere.
+    """
+    sd = features.std(axis=0)
+    return features.mean(axis=0), np.maximum(sd, 0.01 * np.sqrt((sd**2).mean()) + np.float32(1e-6))
 
 
 @torch.no_grad()

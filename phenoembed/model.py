@@ -36,14 +36,14 @@ class Dropout(nn.Dropout):
 class Classifier(nn.Sequential):
     """g: (images, 512) features -> (images, classes) scores; the 256 activations before the last layer add up."""
 
-    def __init__(self, n_classes: int, dim: int = EMBEDDING_DIM) -> None:
+    def __init__(self, n_classes: int, dim: int = EMBEDDING_DIM, hidden: int = HIDDEN_DIM) -> None:
         super().__init__(
             Dropout(DROPOUT),
-            nn.Linear(dim, HIDDEN_DIM),
-            nn.BatchNorm1d(HIDDEN_DIM),
+            nn.Linear(dim, hidden),
+            nn.BatchNorm1d(hidden),
             nn.ReLU(),
             Dropout(DROPOUT),
-            nn.Linear(HIDDEN_DIM, n_classes),
+            nn.Linear(hidden, n_classes),
         )
 
     def hidden(self, features: Tensor) -> Tensor:

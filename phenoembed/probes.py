@@ -21,11 +21,12 @@ from phenoembed.families import TrainedFold, family, foreign_folds
 from phenoembed.folds import TEST_NAMES
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import Features, fit_head, to_store_head
+from phenoembed.linear_heads import fit_linear_head
 from phenoembed.methods import GroupClassifier
 from phenoembed.metrics import binary_metrics, majority_share, multiclass_metrics, rank_of_label, softmax
 from phenoembed.outcomes import KNOWN_WELLS, Report, Tested
 from phenoembed.progress import Progress
-from phenoembed.tasks import JUMP_SCREEN, TASKS, Task, with_two_compounds
+from phenoembed.tasks import HEADS, JUMP_SCREEN, TASKS, Task, with_two_compounds
 from phenoembed_store import Store
 from phenoembed_store.errors import TrainingError
 from phenoembed_store.schema import IMAGE_KEY, INTENSITY_STATISTICS, PREDICTIONS_SCHEMA
@@ -37,6 +38,7 @@ N_TOP = 5  # classes kept with each prediction
 class _Setting:
     """Everything one fold's tests share."""
 
+    head: str  # one of HEADS
     task: Task
     fold: TrainedFold
     groups: Groups
@@ -59,16 +61,19 @@ def probe(
     *,
     encoder: str | None = None,
     where: str | None = None,
+    head: str = "paper",
     progress: Progress = lambda _done, _total: None,
 ) -> Report:
     """Probe the family of ``encoder`` (the last trained): every fold and split trained with the same settings.
 
     ``where`` restricts the images. Task ``jump`` instead takes one frozen encoder to a screen that it never saw (the
     one that ``where`` names, ``JUMP-Target`` otherwise), every fold of it. Heads and out-of-fold predictions go into
-    the store. Raises NotInStore where nothing is trained or indexed, TrainingError where the task has too few classes.
+    the store. ``head``: one of HEADS. Raises NotInStore where nothing is trained or indexed, TrainingError where the
+    task has too few classes or the method no linear head.
     """
-    if task not in TASKS:
-        raise TrainingError(f"task {task!r} is not one of {', '.join(TASKS)}")
+    for name, value, known in (("task", task, tuple(TASKS)), ("head", head, HEADS)):
+        if value not in known:
+            raise TrainingError(f"{name} {value!r} is not one of {', '.join(known)}")
     if task == "jump":
         where = where or JUMP_SCREEN
         folds, notes = foreign_folds(store, encoder, where)
@@ -79,7 +84,7 @@ def probe(
     of_folds: dict[tuple[str, str], list[int]] = {}
     for i, fold in enumerate(folds):
         advance = partial(_advance, progress, i, len(folds))
-        found, rows, said = _probe_fold(store, TASKS[task], fold, where, advance)
+        found, rows, said = _probe_fold(store, TASKS[task], fold, where, head, advance)
         tested += found
         predictions += rows
         for note in said:
@@ -105,10 +110,10 @@ def _advance(progress: Progress, fold: int, n_folds: int, done: int, total: int)
 
 
 def _probe_fold(
-    store: Store, task: Task, fold: TrainedFold, where: str | None, progress: Progress
+    store: Store, task: Task, fold: TrainedFold, where: str | None, kind: str, progress: Progress
 ) -> tuple[list[Tested], list[pa.Table], list[str]]:
     table, features = store.vectors(where, encoder=fold.encoder)
-    setting = _settle(task, fold, group_images(table))
+    setting = _settle(kind, task, fold, group_images(table))
     if setting is None:
         return [], [], [f"fewer than two classes of task {task.name} are in training and test groups"]
     head, score = _fit(setting, features, progress)
@@ -123,6 +128,7 @@ def _probe_fold(
             {
                 "encoder": fold.encoder,
                 "method": fold.config["method"],
+                "head": kind,
                 "split": fold.fold.split,
                 "fold": fold.fold.index,
                 "temperature": temperature,
@@ -146,7 +152,7 @@ def _probe_fold(
     return tested, predictions, setting.notes
 
 
-def _settle(task: Task, fold: TrainedFold, groups: Groups) -> _Setting | None:
+def _settle(kind: str, task: Task, fold: TrainedFold, groups: Groups) -> _Setting | None:
     labels = task.labels(groups)
     if task.name == "moa" and fold.fold.split == "compound":
         labels = with_two_compounds(labels, groups.compounds)
@@ -166,7 +172,7 @@ def _settle(task: Task, fold: TrainedFold, groups: Groups) -> _Setting | None:
             tests[name] = learnable
     back = [place for place in _labelled(groups.places(fold.fold.calibration), labels) if labels[place] in set(classes)]
     calibration = np.array(back, dtype=int)
-    return _Setting(task, fold, groups, labels, classes, train, tests, calibration, notes) if tests else None
+    return _Setting(kind, task, fold, groups, labels, classes, train, tests, calibration, notes) if tests else None
 
 
 def _labelled(places: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -176,15 +182,15 @@ def _labelled(places: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _fit(
     setting: _Setting, features: Features, progress: Progress = lambda _done, _total: None
 ) -> tuple[GroupClassifier, Callable[[np.ndarray], NDArray[np.floating]]]:
-    head = fit_head(
+    asked = (
         features,
         setting.groups,
         setting.train,
         setting.numbers(setting.train),
         len(setting.classes),
         setting.fold.config["method"],
-        progress=progress,
     )
+    head = fit_linear_head(*asked) if setting.head == "linear" else fit_head(*asked, progress=progress)
     return head, lambda places: head_scores(head, features, setting.groups, places)
 
 
@@ -262,7 +268,9 @@ def _compound_head(setting: _Setting, features: Features) -> list[Tested]:
         name: np.array([place for place in places if compounds[place] in set(classes)], dtype=int)
         for name, places in setting.tests.items()
     }
-    other = _Setting(TASKS["compound"], setting.fold, setting.groups, compounds, classes, setting.train, tests)
+    other = _Setting(
+        setting.head, TASKS["compound"], setting.fold, setting.groups, compounds, classes, setting.train, tests
+    )
     _, score = _fit(other, features)
     return [
         _judge(other, name, "compound head", score(places), places) for name, places in tests.items() if len(places)

@@ -47,6 +47,9 @@ def _jump(groups: Groups) -> np.ndarray:
     return np.array([str(name) for name in groups.compounds], dtype=object)
 
 
+HEADS = ("paper", "linear")
+"""Kinds of heads: the paper's classifier g (heads.py), and logistic regression on whole groups (linear_heads.py)."""
+
 JUMP_SCREEN = "screen = 'JUMP-Target'"
 """The images of the jump task, unless others are asked for."""
 

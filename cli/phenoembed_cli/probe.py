@@ -18,22 +18,27 @@ def probe(
     ] = "replicate",
     encoder: Encoder = None,
     where: Where = None,
+    head: Annotated[
+        str,
+        typer.Option(help="paper (its classifier of two layers), or linear (logistic regression: sooner done)."),
+    ] = "paper",
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
     """Fit a head on frozen features and test it on groups that the encoder never saw, beside two baselines."""
     from phenoembed.folds import SPLITS
-    from phenoembed.tasks import TASKS
+    from phenoembed.tasks import HEADS, TASKS
 
     from phenoembed_store import open as open_store
 
     check_choice("--task", task, TASKS)
     check_choice("--split", split, SPLITS)
+    check_choice("--head", head, HEADS)
     opened = open_store(store)
     from phenoembed.probes import probe as run_probe  # takes seconds: a store that is not there is said first
 
     with progress_bar(f"probing {task}", unit="epochs") as advance:
-        report = run_probe(opened, task, encoder=encoder, where=where, progress=advance)
+        report = run_probe(opened, task, encoder=encoder, where=where, head=head, progress=advance)
     if as_json:
         print_json(report.document(split))  # type: ignore[arg-type]  # checked by the report
         return

@@ -9,7 +9,9 @@ import torch
 from phenoembed.baselines import intensity_scores
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import FitSettings, fit_head, to_store_head
-from phenoembed.methods import METHODS
+from phenoembed.linear_heads import METHODS as LINEAR
+from phenoembed.linear_heads import C, fit_linear_head
+from phenoembed.methods import METHODS, GroupClassifier
 from phenoembed.metrics import softmax
 from phenoembed.probes import head_scores
 from phenoembed.tasks import TASKS, with_two_compounds
@@ -17,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from tests.phenoembed.screens import image, layout, table_of
 
 from phenoembed_store import open as open_store
+from phenoembed_store.errors import TrainingError
 from phenoembed_store.posterior import group_posteriors
 
 DIM = 12
@@ -88,7 +91,23 @@ def test_the_stores_matrices_say_what_the_head_says(groups: Groups, method: str,
     places, labels, names = labels_of(groups)
     features = features_of(groups, 1.0)
     head = fit_head(features, groups, places, labels, len(names), method, QUICK)
-    store = open_store(tmp_path, create=True)
+    check_the_stores_matrices(head, features, groups, method, tmp_path)
+
+
+@pytest.mark.parametrize("method", LINEAR)
+def test_a_linear_head_is_stored_like_any_other(groups: Groups, method: str, tmp_path: Path) -> None:
+    """Its posterior too follows from four arrays."""
+    places, labels, names = labels_of(groups)
+    features = features_of(groups, 1.0)
+    head = fit_linear_head(features, groups, places, labels, len(names), method)
+    check_the_stores_matrices(head, features, groups, method, tmp_path)
+
+
+def check_the_stores_matrices(
+    head: GroupClassifier, features: np.ndarray, groups: Groups, method: str, folder: Path
+) -> None:
+    places, _, names = labels_of(groups)
+    store = open_store(folder, create=True)
     stored = store.head(store.save_head(to_store_head("compound", tuple(names), head, {"method": method})))
     doubled = replace(groups, configurations=tuple(found // 2 for found in groups.configurations))
     rows = np.concatenate([groups.rows[place] for place in places])
@@ -96,6 +115,44 @@ def test_the_stores_matrices_say_what_the_head_says(groups: Groups, method: str,
     configuration = np.concatenate([doubled.configurations[place] for place in places])
     found = group_posteriors(stored, features[rows], unit, configuration)
     np.testing.assert_allclose(found, softmax(head_scores(head, features, doubled, places)), atol=1e-5)
+
+
+def summed(method: str, features: np.ndarray, configurations: np.ndarray) -> np.ndarray:
+    """What the method makes of one group's features (images, dim), by loops: (dim + 1,), the last a count."""
+    ones = np.column_stack([features, np.ones(len(features))])
+    if method == "product":
+        return ones.sum(0)
+    if method == "embedding-mean":
+        return ones.mean(0)
+    return sum(ones[configurations == one].mean(0) for one in set(configurations.tolist()))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("method", LINEAR)
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_a_linear_head_is_where_the_penalised_likelihood_is_flat(groups: Groups, method: str, n_classes: int) -> None:
+    """There the weights are C times the sum over groups of (label - posterior) times what the method makes of a group,
+    standardised: ragged groups, several images a configuration, two classes or more."""
+    groups = replace(groups, configurations=tuple(found // 2 for found in groups.configurations))
+    places, labels, _ = labels_of(groups)
+    chosen = labels < n_classes
+    places, labels = places[chosen], labels[chosen]
+    features = features_of(groups, 0.3)
+    scores = head_scores(fit_linear_head(features, groups, places, labels, n_classes, method), features, groups, places)
+    own = features[np.concatenate([groups.rows[place] for place in places])].astype(float)
+    standard = (features - own.mean(0)) / own.std(0)
+    rows = np.array([summed(method, standard[groups.rows[p]], groups.configurations[p]) for p in places])
+    rows /= rows[:, :-1].std()
+    missing = np.eye(n_classes)[labels] - softmax(scores)
+    # of two classes scikit-learn penalises the difference of their weights, not both
+    weights = (C if n_classes > 2 else C / 2) * missing.T @ rows
+    centred = scores - scores.mean(1, keepdims=True)
+    np.testing.assert_allclose(rows @ weights.T, centred, atol=0.02 * centred.std())
+
+
+def test_what_is_not_linear_has_no_linear_head(groups: Groups) -> None:
+    places, labels, names = labels_of(groups)
+    with pytest.raises(TrainingError, match=r"needs a method that adds or averages .*, not 'attention'"):
+        fit_linear_head(features_of(groups, 1.0), groups, places, labels, len(names), "attention")
 
 
 def test_the_intensity_baseline_multiplies_per_image_logistic_regressions(groups: Groups) -> None:

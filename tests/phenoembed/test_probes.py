@@ -312,3 +312,13 @@ def test_the_family_of_an_encoder_is_its_folds(large: Screen, tmp_path: Path) ->
     assert document["sd"]["top1"] == pytest.approx(abs(top1[0] - top1[1]) / 2**0.5)
     assert "replicate fold 2: encoder third has no images yet: phenoembed index PLATES --encoder third" in report.notes
     assert "replicate folds 0, 1: no groups were kept back to calibrate on" in report.notes
+
+
+def test_a_probe_with_linear_heads(large: Screen, tmp_path: Path) -> None:
+    """Compounds far apart are told apart, the stored head says its kind, and a kind that is not known is refused."""
+    store = noise_store(tmp_path / "store", large, 2.0)
+    report = probe(store, "compound", encoder="noise", head="linear")
+    assert report.document("replicate")["mean"]["top1"] > 0.9
+    assert store.head("compound").config["head"] == "linear"
+    with pytest.raises(TrainingError, match="head 'cubic' is not one of paper, linear"):
+        probe(store, "compound", encoder="noise", head="cubic")
