@@ -1,7 +1,6 @@
 """Pixels of one image: read from TIFF, PNG and their like, judged, resized, described by eight statistics."""
 
 import io
-import logging
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
@@ -12,15 +11,14 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from phenoembed.planes import Plane, array_shape_of, plane_of, read_array_plane
+from phenoembed.planes import array_shape_of, plane_of, read_array_plane
+from phenoembed.tiffs import TIFF_MAGIC, decode_page, decode_tiff, first_line
 from phenoembed_store import remote
 from phenoembed_store.errors import ImageError
 from phenoembed_store.schema import INTENSITY_STATISTICS
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 Raw = Pixels | NDArray[np.float32]
-
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs about a bad file comes back as our reason
 
 
 def read_pixels(source: Path | bytes, z_sources: Sequence[Path] = (), z: str = "max") -> Raw:
@@ -45,12 +43,14 @@ def read_pixels(source: Path | bytes, z_sources: Sequence[Path] = (), z: str = "
 def _read_plane(source: Path | bytes, z: str) -> Raw:
     plane = None if isinstance(source, bytes) else plane_of(source)
     if plane is not None:
-        pixels = read_array_plane(plane) if plane.page is None else _decode_page(plane)
+        pixels = read_array_plane(plane) if plane.page is None else decode_page(plane)
     else:
         data = source if isinstance(source, bytes) else read_bytes(source)
         if not data:
             raise ImageError("the file is empty (0 bytes)")
-        pixels = _decode_tiff(data, z) if data[:4] in _TIFF_MAGIC else _decode_other(data)
+        pixels = decode_tiff(data) if data[:4] in TIFF_MAGIC else _decode_other(data)
+        if pixels.ndim == 3:
+            pixels = _project(pixels, z)  # pages are planes of a z-stack
     if pixels.dtype in (np.float16, np.float64):
         with np.errstate(over="ignore"):  # becomes infinite, which is refused
             pixels = pixels.astype(np.float32)
@@ -74,66 +74,12 @@ def _project(planes: Sequence[Raw] | NDArray[Any], z: str) -> Raw:
     return one
 
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
 def read_bytes(path: Path) -> bytes:
     """A file's content. Raises ImageError with the reason."""
     try:
         return remote.read_bytes(path)
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror or error}") from error
-
-
-def _decode_tiff(data: bytes, z: str) -> Raw:
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages[0]
-            if page.samplesperpixel != 1:  # type: ignore[union-attr]
-                raise ImageError(f"{page.samplesperpixel} samples a pixel (RGB?); one channel is expected")  # type: ignore[union-attr]
-            _check_whole(file, len(data))
-            pixels = file.asarray()
-    except ImageError:
-        raise
-    except Exception as error:  # tifffile raises whatever a mangled file provokes
-        raise ImageError(f"a damaged TIFF file: {_first_line(error)}") from error
-    if pixels.ndim == 3:
-        pixels = _project(pixels, z)  # pages are planes of a z-stack
-    if pixels.ndim != 2:
-        raise ImageError(f"a TIFF of shape {pixels.shape}; (height, width) or (planes, height, width) is expected")
-    return pixels
-
-
-def _decode_page(plane: Plane) -> Raw:
-    """One page of a TIFF file, of which nothing else is read."""
-    try:
-        with remote.open_file(plane.file) as opened, tifffile.TiffFile(opened) as file:
-            page = file.pages[plane.page or 0]
-            _check_page(page, file.filehandle.size)
-            pixels: Raw = page.asarray()
-    except ImageError:
-        raise
-    except IndexError as error:
-        raise ImageError(f"the file has no page {plane.page}") from error
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}") from error
-    except Exception as error:  # tifffile raises whatever a mangled file provokes
-        raise ImageError(f"a damaged TIFF file: {_first_line(error)}") from error
-    if pixels.ndim != 2:
-        raise ImageError(f"a page of shape {pixels.shape}; (height, width) is expected")
-    return pixels
-
-
-def _check_whole(file: tifffile.TiffFile, n_bytes: int) -> None:
-    """tifffile fills segments that are missing with zeros; a screen wants to know instead."""
-    for page in file.pages:
-        _check_page(page, n_bytes)
-
-
-def _check_page(page: Any, n_bytes: int) -> None:
-    ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
-    if not ends or max(ends) > n_bytes or 0 in page.databytecounts:
-        raise ImageError(f"truncated: {max(ends, default=0):,} bytes of pixels are announced, the file has {n_bytes:,}")
 
 
 def _decode_other(data: bytes) -> Raw:
@@ -146,16 +92,10 @@ def _decode_other(data: bytes) -> Raw:
     except ImageError:
         raise
     except Exception as error:  # Pillow too
-        raise ImageError(f"not an image that can be read: {_first_line(error)}") from error
+        raise ImageError(f"not an image that can be read: {first_line(error)}") from error
     if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() <= 65535:
         pixels = pixels.astype(np.uint16)  # Pillow's mode I holds 16-bit PNG
     return pixels
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    first = text[0] if text else type(error).__name__
-    return first.replace("<_io.BytesIO object at ", "<").split("<", maxsplit=1)[0].strip() or type(error).__name__
 
 
 def describe(pixels: Raw) -> str:
