@@ -11,7 +11,7 @@ import pyarrow as pa
 from phenoembed.readers.sheet import Faults, Sheet
 from phenoembed.readers.units import constant
 from phenoembed.screen import READING_COLUMNS
-from phenoembed_store.schema import IMAGES_SCHEMA, QUALITY, QUALITY_FLAG, REJECTED_SCHEMA, SCREEN_SCHEMA, Z_STACK
+from phenoembed_store.schema import RESERVED, SCREEN_SCHEMA
 
 OPTIONAL = ("screen", "channel", "z", "replicate", "role")
 REQUIRED = tuple(name for name in SCREEN_SCHEMA.names if name not in OPTIONAL)
@@ -41,10 +41,8 @@ SYNONYMS = {
 ANNOTATIONS = {"inchikey": "inchikey", "metadata_inchikey": "inchikey"}
 """An annotation that tables are joined on is called alike everywhere."""
 
-RESERVED = {"group_id", "set", "configuration", *READING_COLUMNS, Z_STACK, *QUALITY, QUALITY_FLAG} | (
-    {*IMAGES_SCHEMA.names, *REJECTED_SCHEMA.names} - {*SCREEN_SCHEMA.names}
-)
-"""Names that grouping and the store give columns of their own."""
+TAKEN = RESERVED | {*READING_COLUMNS}
+"""Names that reading, grouping, searching and the store give columns of their own."""
 
 
 def name_columns(
@@ -114,7 +112,7 @@ def _did_you_mean(name: str, names: Sequence[str]) -> str:
 
 def _refuse_clashes(chosen: Mapping[str, str], faults: Faults) -> None:
     for ours, theirs in chosen.items():
-        if ours.casefold() in RESERVED:
+        if ours.casefold() in TAKEN:
             faults.add(f"column '{ours}' has a name the store gives a column of its own: --map my_{ours}={theirs}")
     for folded, count in Counter(ours.casefold() for ours in chosen).items():
         if count > 1:  # SQL does not tell them apart

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from phenoembed_store.engine import session
-from phenoembed_store.errors import StoreError
+from phenoembed_store.errors import StoreError, one_line
 from phenoembed_store.reading import read_table
-from phenoembed_store.schema import SCREEN_SCHEMA
+from phenoembed_store.schema import RESERVED, SCREEN_SCHEMA
 
 KEYS: dict[str, tuple[str, ...]] = {
     "compound": ("compound",),
@@ -62,14 +62,31 @@ def read_annotations(source: Path | pa.Table, on: str, mapping: Mapping[str, str
     table = table.rename_columns(names)
     taken = [name for name in names if name in SCREEN_SCHEMA.names and name not in KEYS[on]]
     table = table.drop_columns(taken)  # they describe images; an annotation cannot change them
+    _check_columns([name for name in table.column_names if name not in KEYS[on]], taken, KEYS[on])
     for key in KEYS[on]:
         table = table.set_column(table.column_names.index(key), key, _typed(table.column(key), key))
-    return _distinct(table, KEYS[on])
+    found = _distinct(table, KEYS[on])
+    if not len(found):
+        raise StoreError(f"the table has no row with a {' and a '.join(KEYS[on])}")
+    return found
+
+
+def _check_columns(names: Sequence[str], taken: Sequence[str], keys: Sequence[str]) -> None:
+    """Raise StoreError where no column is left to add, or a name cannot be one of the store's."""
+    if not names:
+        left_out = f"{', '.join(taken)} describe images, which their plates do: `phenoembed index`" if taken else "none"
+        raise StoreError(f"the table has nothing to add beside {', '.join(keys)} ({left_out})")
+    for name in names:
+        if name.casefold() in RESERVED:
+            raise StoreError(f"the store has a column '{name}' of its own: --map my_{name.casefold()}={name}")
+        if '"' in name or not name.isprintable():
+            raise StoreError(f"a column cannot be called {one_line(name)!r}: --map ANOTHER_NAME=THIS_ONE")
 
 
 def merge_annotations(known: pa.Table, new: pa.Table, on: str) -> pa.Table:
     """The annotations table after ``new`` came: it replaces its own columns of its own keys; all else stays."""
     keys = KEYS[on]
+    known, new = _of_one_kind(known, new, keys)
     named = new.append_column("joined_on", pa.array([on] * len(new), pa.string()))
     match = " AND ".join(f'k."{key}" = n."{key}"' for key in keys)
     with session() as connection:
@@ -88,6 +105,37 @@ def merge_annotations(known: pa.Table, new: pa.Table, on: str) -> pa.Table:
     front = [name for name in ANNOTATIONS_SCHEMA.names if name in merged.column_names]
     columns = [*front, *(name for name in merged.column_names if name not in front)]
     return _complete(merged.select(columns))
+
+
+def _of_one_kind(known: pa.Table, new: pa.Table, keys: Sequence[str]) -> tuple[pa.Table, pa.Table]:
+    """Both tables, a column that holds nothing being of the other's type.
+
+    Raises StoreError where a column holds another kind of value than the stored one; numbers are of one kind.
+    """
+    for name in set(known.column_names) & set(new.column_names) - set(keys):
+        stored, column = known.column(name), new.column(name)
+        kinds = [_kind(one.type) for one in (stored, column)]
+        if column.null_count == len(column):
+            new = _typed_nulls(new, name, stored.type)
+        elif stored.null_count == len(stored):
+            known = _typed_nulls(known, name, column.type)
+        elif kinds[0] != kinds[1]:
+            value = next(value for value in column.to_pylist() if value is not None)
+            raise StoreError(
+                f"column '{name}' holds {kinds[0]} in the store, and {kinds[1]} ('{value}') here: "
+                f"mend the table, or give the column another name (--map NEW_NAME={name})"
+            )
+    return known, new
+
+
+def _typed_nulls(table: pa.Table, name: str, kind: pa.DataType) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, pa.nulls(len(table), kind))
+
+
+def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "numbers"
+    return "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else f"{kind}s"
 
 
 def annotate_rows(rows: pa.Table, annotations: pa.Table) -> pa.Table:

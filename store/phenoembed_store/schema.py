@@ -89,6 +89,15 @@ GROUPS_SCHEMA = pa.schema(
     ]
 )
 
+HIT_COLUMNS = ("rank", "score", "n_images", "p_value", "q_value", "same_plate")
+"""What a search says of a hit, beside what is known of it."""
+
+RESERVED = frozenset(
+    {"group_id", "set", "configuration", "joined_on", Z_STACK, *QUALITY, QUALITY_FLAG, *HIT_COLUMNS}
+    | ({*IMAGES_SCHEMA.names, *REJECTED_SCHEMA.names} - {*SCREEN_SCHEMA.names})
+)
+"""Names that grouping, searching and the store give columns of their own; a user's column needs another."""
+
 PREDICTIONS_SCHEMA = pa.schema(
     [
         ("task", pa.string()),  # compound | moa | treatment | jump

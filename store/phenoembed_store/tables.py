@@ -84,8 +84,11 @@ class Table:
     def replace(
         self, rows: pa.Table, since: int, where: str | None = None, *, properties: Mapping[str, str] | None = None
     ) -> None:
-        """Put ``rows`` in the place of the rows that match ``where`` (of all rows: None)."""
-        self._write(rows, since, properties, mode="overwrite", predicate=where if since >= 0 else None)
+        """Put ``rows`` in the place of the rows that match ``where``; None: of all rows, with their types."""
+        if where is None or since < 0:
+            self._write(rows, since, properties, mode="overwrite", schema_mode="overwrite")
+        else:
+            self._write(rows, since, properties, mode="overwrite", predicate=where)
 
     def upsert(self, rows: pa.Table, key: Sequence[str], since: int) -> None:
         """Update the rows whose key is there, insert the others."""
@@ -118,7 +121,7 @@ class Table:
     def _write(self, rows: pa.Table, since: int, properties: Mapping[str, str] | None = None, **how: Any) -> None:
         from deltalake import write_deltalake
 
-        how |= {"schema_mode": "merge"} if since >= 0 else {"mode": "error"}
+        how = {"schema_mode": "merge"} | how if since >= 0 else {"mode": "error"}
         with self._written():
             target = self._open(since) if since >= 0 else self._uri
             options = None if since >= 0 else self._options()

@@ -1,6 +1,7 @@
 """Annotations: joined on compound, InChIKey, well or dose; reported; shown by hits and usable in filters."""
 
 import gzip
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pytest
 
 from phenoembed_store import Store
 from phenoembed_store.errors import StoreError
+from phenoembed_store.schema import RESERVED
 
 
 def test_columns_joined_on_compound_are_in_hits_filters_and_sql(store: Store) -> None:
@@ -105,3 +107,47 @@ def test_a_table_that_cannot_be_joined_says_why(store: Store, table: pa.Table, o
 def test_a_file_that_is_not_there_is_named(store: Store) -> None:
     with pytest.raises(StoreError, match=r"no file at 'nowhere\.csv'"):
         store.annotate("nowhere.csv")
+
+
+def values_of(store: Store, column: str) -> dict[str, object]:
+    """The column's value of each compound that has one."""
+    query = f"SELECT DISTINCT compound, {column} FROM images WHERE {column} IS NOT NULL"
+    return dict(store.sql(query).fetchall())
+
+
+def test_numbers_keep_their_fractions_whatever_came_before(store: Store) -> None:
+    store.annotate(pa.table({"compound": ["taxol", "aspirin"], "viability": [3, -2]}))
+    store.annotate(pa.table({"compound": ["taxol", "nocodazole"], "viability": [3.7, 1e30]}))
+    assert values_of(store, "viability") == {"taxol": 3.7, "aspirin": -2.0, "nocodazole": 1e30}
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [([3], ["high"]), ([True], ["maybe"]), (["high"], [3]), ([date(2026, 1, 2)], ["unknown"])]
+)
+def test_a_column_of_another_kind_is_refused(store: Store, first: list[object], then: list[object]) -> None:
+    store.annotate(pa.table({"compound": ["taxol"], "via": first}))
+    with pytest.raises(StoreError, match=f"column 'via' holds .* in the store, and .* \\('{then[0]}'\\) here"):
+        store.annotate(pa.table({"compound": ["aspirin"], "via": then}))
+    assert values_of(store, "via") == {"taxol": first[0]}
+    store.annotate(pa.table({"compound": ["aspirin"], "via": pa.nulls(1, pa.string())}))
+    assert values_of(store, "via") == {"taxol": first[0]}
+
+
+@pytest.mark.parametrize("name", [*sorted(RESERVED), "Group_ID", '6" plate', "new\nline"])
+def test_names_that_the_store_cannot_take_are_refused(shared_store: Store, name: str) -> None:
+    with pytest.raises(StoreError, match="--map"):
+        shared_store.annotate(pa.table({"compound": ["taxol"], name: [1]}))
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"compound": ["taxol"]}, "nothing to add beside compound"),
+        ({"compound": ["taxol"], "role": ["control"]}, "role describe images"),
+        ({"compound": pa.array([], pa.string()), "target": pa.array([], pa.string())}, "no row with a compound"),
+        ({"compound": pa.nulls(2, pa.string()), "target": ["a", "b"]}, "no row with a compound"),
+    ],
+)
+def test_a_table_that_adds_nothing_is_an_error(shared_store: Store, table: dict[str, object], says: str) -> None:
+    with pytest.raises(StoreError, match=says):
+        shared_store.annotate(pa.table(table))
