@@ -15,7 +15,12 @@ SHOWN_ROWS = 200
 
 
 def query(
-    sql: Annotated[str, typer.Argument(help="One SELECT over images, groups, annotations, predictions, rejected.")],
+    sql: Annotated[
+        str,
+        typer.Argument(
+            help="One SELECT over images (a row an image and encoder) groups, annotations, predictions, rejected."
+        ),
+    ],
     form: Annotated[str, typer.Option("--format", help="table, csv, parquet, arrow or json.")] = "table",
     out: Annotated[Path | None, typer.Option("--out", help="Write to this file, not to standard output.")] = None,
     store: Store = DEFAULT_STORE,

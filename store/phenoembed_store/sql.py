@@ -13,6 +13,7 @@ from phenoembed_store.errors import QueryError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
+VIEWS = ("images", "groups", "annotations", "predictions", "rejected")
 LOCKS = {
     "enable_external_access": "false",
     "python_enable_replacements": "false",  # or SQL could name the process's own variables
@@ -79,8 +80,7 @@ def query_errors() -> Iterator[None]:
         yield
     except duckdb.PermissionException:
         raise QueryError(
-            "a query reads the store's views only: images, groups, annotations, predictions, "
-            "rejected; files and networks are out of reach"
+            f"a query reads the store's views only: {', '.join(VIEWS)}; files and networks are out of reach"
         ) from None
     except duckdb.InterruptException:
         raise KeyboardInterrupt from None
@@ -97,4 +97,9 @@ def one_line(message: str) -> str:
             break
         if line:
             kept.append(line)
-    return re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", "; ".join(line.rstrip("!") for line in kept))
+    said = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", "; ".join(line.rstrip("!") for line in kept))
+    if table := re.match(r"Table with name (.+?) does not exist", said):
+        return f"there is no view '{table[1]}'; there are {', '.join(VIEWS)}"
+    if column := re.match(r'Referenced column "(.+?)" not found', said):
+        return f"{said}; a text is written in single quotes: '{column[1]}'"
+    return said

@@ -173,3 +173,10 @@ def test_an_error_names_the_columns_that_were_meant(store: Store) -> None:
         store.sql("SELECT concentration FROM images")
     with pytest.raises(QueryError, match="only SELECT is allowed here, not DROP"):
         store.sql("DROP VIEW images")
+
+
+def test_slips_are_answered_with_what_was_meant(shared_store: Store) -> None:
+    with pytest.raises(QueryError, match="no view 'wells'; there are images, groups, annotations, predictions, reject"):
+        shared_store.sql("SELECT * FROM wells")
+    with pytest.raises(QueryError, match="a text is written in single quotes: 'treated'"):
+        shared_store.vectors("role = treated")
