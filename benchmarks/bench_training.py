@@ -32,7 +32,7 @@ from phenoembed.groups import Groups
 from phenoembed.loop import run_loop
 from phenoembed.methods import build_method
 from phenoembed.model import Encoder, to_network
-from phenoembed.training import Settings
+from phenoembed.settings import Settings
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2

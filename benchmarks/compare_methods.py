@@ -24,8 +24,9 @@ from phenoembed.methods import METHODS
 from phenoembed.metrics import mean_and_sd
 from phenoembed.readers import read_screen
 from phenoembed.screen import Screen
+from phenoembed.settings import Settings
 from phenoembed.simulate import simulate_screen
-from phenoembed.training import Settings, train
+from phenoembed.training import train
 
 from phenoembed_store import Store
 from phenoembed_store import open as open_store

@@ -17,9 +17,10 @@ from phenoembed.progress import Progress, Stage, silent
 from phenoembed.readers import read_screen
 from phenoembed.retrieval import Agreement, agreement, nearest_compounds
 from phenoembed.screen import Screen
+from phenoembed.settings import Settings
 from phenoembed.simulate import simulate_screen
 from phenoembed.thumbnails import make_thumbnails
-from phenoembed.training import Settings, find_trained, train
+from phenoembed.training import find_trained, train
 from phenoembed_store import Store
 from phenoembed_store import open as open_store
 

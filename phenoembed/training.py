@@ -4,12 +4,11 @@ The loop, devices, precision and checkpoints are Lightning's. Every epoch draws 
 from (seed, epoch) alone, and a checkpoint is written after each: a resumed training ends with the same weights.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from phenoembed.augment import Augmentation
 from phenoembed.batches import Batch, GroupBatches
 from phenoembed.cache import PixelCache, open_cache, sources_of
 from phenoembed.calibration import fit_temperature
 from phenoembed.distributed import first_before_others, joined, only_first, rank, world_size
 from phenoembed.encoders import save_encoder
-from phenoembed.folds import SPLITS, Fold, Split, count_folds, keep_back, make_fold
+from phenoembed.folds import Fold, count_folds, keep_back, make_fold
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import save_own_head
 from phenoembed.logs import EpochLog, epoch_log
@@ -35,51 +33,11 @@ from phenoembed.metrics import calibrated_metrics
 from phenoembed.model import EMBEDDING_DIM, Encoder, pick_device, to_network
 from phenoembed.pairs import Origins, origins_of
 from phenoembed.plate_light import preparer_for
-from phenoembed.preparation import Preparation
 from phenoembed.progress import Progress, Stage, silent
-from phenoembed.refinements import Refinements
-from phenoembed.screen import Screen, choose_plane
+from phenoembed.screen import Screen
+from phenoembed.settings import Settings, family, run_name, with_plane
 from phenoembed.warm_start import PairBatches, WarmStart
 from phenoembed_store.errors import TrainingError
-from phenoembed_store.schema import SCREEN_SCHEMA
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a training is; kept in the encoder's config.json."""
-
-    method: str = "product"
-    split: Split = "replicate"
-    fold: int = 0
-    epochs: int = 350  # the paper, Section 5.1
-    size: int | None = None  # pixels of the shorter side; None: as the images are (the paper)
-    batch_groups: int = 24  # the paper, Section 5.1
-    learning_rate: float = 1e-4  # the paper, Section 5.1
-    weight_decay: float = 1e-4  # the paper, Section 5.1
-    seed: int = 0
-    devices: int = 1  # on each node; a batch is dealt out over all devices
-    nodes: int = 1
-    calibrate: bool = True  # keep a part of the training groups back for the temperature; the paper does not
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    preparation: Preparation = field(default_factory=Preparation)
-    refinements: Refinements = field(default_factory=Refinements)
-
-    def check(self) -> None:
-        """Raise TrainingError (of its preparation PhenoembedError) on a value that cannot be meant."""
-        self.preparation.check()
-        self.refinements.check()
-        for name, least in (("epochs", 1), ("fold", 0), ("devices", 1), ("nodes", 1)):
-            if getattr(self, name) < least:
-                raise TrainingError(f"{name} is {getattr(self, name)}; {least} or more is needed")
-        least = 2 * self.devices * self.nodes  # batch normalisation needs two groups on every device
-        if self.batch_groups < least:
-            raise TrainingError(f"batch_groups is {self.batch_groups}; {least} or more is needed")
-        if self.split not in SPLITS:
-            raise TrainingError(f"split {self.split!r} is not one of {', '.join(SPLITS)}")
-        if self.size is not None and self.size < 32:
-            raise TrainingError(f"size is {self.size} pixels; ResNet-18 needs 32 or more")
-        if not 0 < self.learning_rate < 1:
-            raise TrainingError(f"learning_rate is {self.learning_rate}; it lies between 0 and 1, the paper's is 1e-4")
 
 
 @dataclass(frozen=True)
@@ -141,13 +99,13 @@ def train(
     """
     settings.check()
     with joined(settings.devices, settings.nodes):
-        return _train(_with_plane(screen, settings), store, settings, resume, stage, log)
+        return _train(with_plane(screen, settings), store, settings, resume, stage, log)
 
 
 def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None, stage: Stage, log: str) -> Trained:
     with stage("reading") as progress:
         prepared = first_before_others(lambda: _prepare(screen, store, settings, progress))
-    run = store / "runs" / _run_name(screen, settings)
+    run = store / "runs" / run_name(screen, settings)
     logs = [epoch_log(log, store / "logs" / f"{run.name}{part}") for part in ("-warm-start", "")]
     only_first(lambda: _open_run(run, resume))
 
@@ -199,11 +157,6 @@ def _learn(
         return run_loop(encoder, head, batches, settings, *pixels, checkpoint, progress, logs[1])
 
 
-def _with_plane(screen: Screen, settings: Settings) -> Screen:
-    plane = settings.preparation.plane
-    return screen if plane is None else choose_plane(screen, plane)
-
-
 def _open_run(run: Path, resume: bool | None) -> None:
     """Make the folder of a training, with the checkpoints of an interrupted one or none."""
     if resume and not any(run.glob("*.ckpt")):
@@ -242,7 +195,7 @@ def train_folds(
     if folds != "all":
         return [train(screen, store, replace(settings, fold=int(folds)), resume=resume, stage=stage, log=log)]
     settings.check()
-    n_folds = count_folds(group_images(_with_plane(screen, settings).table).table, settings.split)
+    n_folds = count_folds(group_images(with_plane(screen, settings).table).table, settings.split)
     trained = []
     for number in range(n_folds):
         one = replace(settings, fold=number)
@@ -263,7 +216,7 @@ def _stage_of_fold(stage: Stage, number: int, n_folds: int, name: str) -> Abstra
 def find_trained(store: Path, screen: Screen, settings: Settings) -> str | None:
     """The encoder last trained on this screen with these settings, if there is one."""
     configs = [json.loads(path.read_text()) for path in (store / "encoders").glob("[!.]*/config.json")]
-    alike = (_family(_with_plane(screen, settings), settings), settings.split, settings.fold, False)
+    alike = (family(with_plane(screen, settings), settings), settings.split, settings.fold, False)
     found = [
         (config["trained_at"], config["id"])
         for config in configs
@@ -361,7 +314,7 @@ def _config(screen: Screen, settings: Settings, prepared: _Prepared, *, untraine
         "untrained": untrained,
         **asdict(settings),
         "method": "untrained" if untrained else settings.method,
-        "family": _family(screen, settings),
+        "family": family(screen, settings),
         "screens": sorted(set(screen.table.column("screen").to_pylist())),
         "classes": [] if untrained else list(prepared.classes),
         "pixel_mean": prepared.mean,
@@ -370,30 +323,3 @@ def _config(screen: Screen, settings: Settings, prepared: _Prepared, *, untraine
         "native_shape": list(prepared.cache.native_shape),
         "trained_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
-
-
-def _family(screen: Screen, settings: Settings) -> str:
-    """The same for the folds of one split trained alike on one screen."""
-    alike = {name: value for name, value in _said(settings).items() if name not in ("fold", "split")}
-    return _digest([alike, _content(screen)])
-
-
-def _run_name(screen: Screen, settings: Settings) -> str:
-    return _digest([_said(settings), _content(screen)])
-
-
-def _said(settings: Settings) -> dict[str, Any]:
-    """The settings by name; a default preparation and refinements are left out, as before there was a choice."""
-    said = asdict(settings) | {"refinements": settings.refinements.said()}
-    kept = {"preparation": bool(settings.preparation.digest()), "refinements": bool(said["refinements"])}
-    return {name: value for name, value in said.items() if kept.get(name, True)}
-
-
-def _content(screen: Screen) -> list[Any]:
-    columns = screen.table.select([name for name in SCREEN_SCHEMA.names if name != "path"])
-    rows = sorted(zip(*(column.to_pylist() for column in columns.columns), strict=True), key=str)
-    return [hashlib.sha256(json.dumps(rows).encode()).hexdigest()]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

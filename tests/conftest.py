@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from phenoembed.screen import Screen
-    from phenoembed.training import Settings, Trained
+    from phenoembed.settings import Settings
+    from phenoembed.training import Trained
 
     from phenoembed_store import Store
 
@@ -97,7 +98,8 @@ def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 def trial(screen: "Screen", tmp_path_factory: pytest.TempPathFactory) -> Trial:
     """A training that nothing disturbed, and its images indexed."""
     from phenoembed.indexing import index_screen
-    from phenoembed.training import Settings, train
+    from phenoembed.settings import Settings
+    from phenoembed.training import train
 
     import phenoembed_store
 

@@ -62,7 +62,8 @@ def train(
     screen = read_plates(plates, reading)
     # these take seconds: what is wrong with the plates is said first
     from phenoembed.refinements import Refinements
-    from phenoembed.training import Settings, train_folds
+    from phenoembed.settings import Settings
+    from phenoembed.training import train_folds
 
     def stage(name: str) -> Any:
         return progress_bar(name, unit=_UNITS[name.split(",")[0]])

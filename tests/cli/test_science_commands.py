@@ -102,7 +102,7 @@ def test_ctrl_c_in_a_training_says_how_to_go_on_and_going_on_gives_the_same_enco
 
 def test_a_config_file_gives_options_and_what_is_typed_goes_first(plates: Path, tmp_path: Path) -> None:
     """The paper's settings are a file of ours; unknown names and what is no TOML are wrong usage."""
-    from phenoembed.training import Settings
+    from phenoembed.settings import Settings
 
     recipe = Path(__file__).parents[2] / "docs" / "lopac.toml"
     said = tomllib.loads(recipe.read_text())

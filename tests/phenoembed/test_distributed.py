@@ -18,7 +18,8 @@ from phenoembed.groups import Groups, group_images
 from phenoembed.methods import build_method
 from phenoembed.model import Encoder, to_network
 from phenoembed.schedule import warm_restarts
-from phenoembed.training import Settings, train
+from phenoembed.settings import Settings
+from phenoembed.training import train
 from tests.conftest import Trial
 from torch import nn
 

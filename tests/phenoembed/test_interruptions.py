@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from phenoembed.screen import Screen
-from phenoembed.training import Settings
+from phenoembed.settings import Settings
 from tests import kills
 from tests.conftest import Trial
 from tests.phenoembed import files

@@ -15,7 +15,8 @@ from phenoembed.folds import make_fold
 from phenoembed.groups import group_images
 from phenoembed.progress import Progress, silent
 from phenoembed.screen import Screen
-from phenoembed.training import Settings, find_trained, train, train_folds
+from phenoembed.settings import Settings
+from phenoembed.training import find_trained, train, train_folds
 from tests.conftest import Trial, with_column
 from tests.phenoembed import files
 

@@ -10,7 +10,8 @@ from phenoembed.indexing import index_screen
 from phenoembed.pixels import intensity_statistics, peek_shape, read_pixels, resize
 from phenoembed.probes import probe
 from phenoembed.readers import read_screen
-from phenoembed.training import Settings, train
+from phenoembed.settings import Settings
+from phenoembed.training import train
 
 import phenoembed_store
 

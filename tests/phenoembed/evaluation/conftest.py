@@ -15,7 +15,7 @@ from phenoembed.groups import Groups, group_images
 from phenoembed.heads import FitSettings, fit_head
 from phenoembed.model import Encoder
 from phenoembed.probes import head_scores
-from phenoembed.training import Settings
+from phenoembed.settings import Settings
 from tests.phenoembed.screens import layout, table_of
 
 import phenoembed_store
