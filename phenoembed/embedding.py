@@ -6,6 +6,7 @@ parent, however that ends; Ctrl-C is the parent's to handle.
 
 import multiprocessing
 import signal
+import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from phenoembed_store import Store
 
 BATCH_IMAGES = 64
+SWITCH_SECONDS = 2e-4
+"""After so long a thread that reads makes way for the network's, which asks for Python between any two layers."""
 IN_FLIGHT = 3  # batches asked for but not answered: one encoded, one read, one waiting
 
 
@@ -47,9 +50,8 @@ def embed_batches(work: Work, batches: Iterable[Batch]) -> Generator[Embedded]:
             yield _receive(ours)
     finally:
         ours.close()
-        child.join(timeout=5)
-        if child.is_alive():
-            child.kill()
+        child.kill()  # it has answered, and writes nothing; to take thousands of modules down takes it a second
+        child.join()
 
 
 def _send(connection: Connection, batch: Batch) -> None:
@@ -74,6 +76,7 @@ def _receive(connection: Connection) -> Embedded:
 def _serve(connection: Connection, work: Work) -> None:
     """The child: answers batches until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         worker = Worker(work, work.workers)
         with worker.pool, ThreadPoolExecutor(1) as reader:

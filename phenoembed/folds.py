@@ -22,7 +22,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-from sklearn.model_selection import StratifiedKFold
 
 from phenoembed_store.errors import TrainingError
 
@@ -187,6 +186,8 @@ def _stratified(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
 
     A label with fewer rows than folds is dealt out too, to as many folds as it has rows.
     """
+    from sklearn.model_selection import StratifiedKFold  # a second to load, which encoding an image can do without
+
     numbers = np.empty(len(labels), dtype=int)
     names, counts = np.unique(labels.astype(str), return_counts=True)
     few = np.isin(labels.astype(str), names[counts < n_folds])

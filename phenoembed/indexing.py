@@ -202,13 +202,13 @@ def _commit_answers(
     metadata, paths = _metadata(screen), screen.table.column("path").to_pylist()
     pending, rejected = _Pending(), list[tuple[str, str]]()
     done = n_indexed = 0
-    started: float | None = None
+    started = last = 0.0  # the first batch carries the engine's start, which does not count, nor does its end
     first = 0
     try:
         for answer in answers:
             done += len(answer.numbers)
-            if started is None:
-                started, first = time.perf_counter(), done  # the first batch carries the child's start
+            if not first:
+                started, first = time.perf_counter(), done
             pending.answers.append(answer)
             if progress:
                 progress(done, len(plan.encode))
@@ -216,12 +216,14 @@ def _commit_answers(
                 n_indexed += _commit(store, metadata, pending, work.encoders, plan)
                 rejected += [(paths[row], reason) for row, reason in pending.rejected]
                 pending = _Pending()
+            last = time.perf_counter()
     finally:
+        committing = time.perf_counter()
         n_indexed += _commit(store, metadata, pending, work.encoders, plan)
         rejected += [(paths[row], reason) for row, reason in pending.rejected]
-        elapsed = time.perf_counter() - started if started is not None else 0.0
-        answers.close()  # the child's end takes a second, and counts as little as its start
-    return n_indexed, rejected, (done - first) / elapsed if done > first and elapsed else None
+        elapsed = last - started + time.perf_counter() - committing
+        answers.close()
+    return n_indexed, rejected, (done - first) / elapsed if done > first else None
 
 
 def _batches(rows: np.ndarray, sources: Sequence[Source], batch_images: int) -> Iterator[Batch]:
