@@ -19,7 +19,7 @@ from phenoembed.groups import group_images
 from phenoembed.methods import METHODS, Members, build_method
 from phenoembed.progress import Progress
 from phenoembed.refinements import Refinements, refinements_of
-from phenoembed.settings import Settings, family
+from phenoembed.settings import Settings, _content, _digest, family
 from phenoembed.training import Trained, train
 from tests.conftest import Trial
 from tifffile import imwrite
@@ -152,7 +152,7 @@ def test_names_of_trainings_without_options_are_as_before(trial: Trial) -> None:
     said = asdict(trial.settings)
     for name in ("preparation", "refinements", "fold", "split"):
         del said[name]
-    expected = settings_of._digest([said, settings_of._content(trial.screen)])
+    expected = _digest([said, _content(trial.screen)])
     assert family(trial.screen, trial.settings) == expected
 
 
