@@ -75,7 +75,7 @@ def search(
         return
     rows = found["hits"]
     if not rows:
-        note("no neighbours: nothing passes the filter but the query's own compound")
+        note("no neighbours: nothing else passes the filter")
         return
     _print_hits(rows, by)
 
