@@ -51,11 +51,15 @@ class Filters:
     def passing(self, where: str) -> Subset:
         """The rows for which the expression is true. Raises QueryError."""
         with self._lock:
-            if where not in self._kept:
-                while len(self._kept) >= REMEMBERED:
-                    self._kept.pop(next(iter(self._kept)))
-                self._kept[where] = self._find(where)
-            return self._kept[where]
+            if where in self._kept:
+                found = self._kept.pop(where)
+                found.asked_again = True
+            else:
+                found = self._find(where)
+            self._kept[where] = found  # the last: what was not asked for longest goes first
+            if len(self._kept) > REMEMBERED:
+                self._kept.pop(next(iter(self._kept)))
+            return found
 
     def _find(self, where: str) -> Subset:
         connection, view = self._view(check_expression(where))

@@ -11,6 +11,7 @@ import pyarrow as pa
 from phenoembed_store.aggregate import Floats, Integers, number
 from phenoembed_store.annotations import annotate_rows
 from phenoembed_store.filters import Filters
+from phenoembed_store.gathered import Gathers
 from phenoembed_store.grouping import assign_groups
 from phenoembed_store.indexes import Index
 from phenoembed_store.parts import Part, joined, sort_order
@@ -167,6 +168,11 @@ class Images:
         """Number the combinations of these columns among the rows: each row's number, and a first row of each."""
         codes, first = number(*(self.codes(name)[rows] for name in columns))
         return codes, rows[first]
+
+    @cached_property
+    def gathers(self) -> Gathers:
+        """What filters that are asked again let pass, where there is an index."""
+        return Gathers()
 
     @cached_property
     def _codes(self) -> dict[str, Integers]:

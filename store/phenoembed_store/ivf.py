@@ -1,5 +1,7 @@
 """Inverted lists of 8-bit vectors, by FAISS: how they are made, and how many of them have to be probed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -164,20 +166,25 @@ def _unfiltered(nprobe: int) -> Any:
 
 
 def inner_products(vectors: Floats, rows: Integers, query: Floats) -> Floats:
-    """Inner product of the query with each of these rows, read where they lie: twice as fast as taking them first.
-
-    In this thread alone: others bring little where memory is the limit, and on a busy machine are waited for.
-    """
+    """Inner product of the query with each of these rows, read where they lie: twice as fast as taking them first."""
     faiss = faiss_module()
     found = np.empty(len(rows), np.float32)
     pointers = [faiss.swig_ptr(array) for array in (found, query, vectors, rows)]
+    with one_thread():
+        faiss.fvec_inner_products_by_idx(*pointers, vectors.shape[1], 1, len(rows))
+    return found
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """FAISS works in this thread alone: others bring little where memory is the limit, and when busy are waited for."""
+    faiss = faiss_module()
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)  # of what this thread starts; other threads keep theirs
     try:
-        faiss.fvec_inner_products_by_idx(*pointers, vectors.shape[1], 1, len(rows))
+        yield
     finally:
         faiss.omp_set_num_threads(threads)
-    return found
 
 
 def _unit(vectors: Floats, norms: Floats) -> Floats:

@@ -130,15 +130,18 @@ def _by_index(images: Images, index: Index, vector: Floats, k: int, allowed: Sub
     """The index's neighbours, and those among the images that came after it was made, compared exactly."""
     size = len(index)
     covers_all = len(images.parts) == 1
-    found = index.nearest(vector, k, allowed if allowed is None or covers_all else Subset(allowed.flags[:size]))
+    within = allowed if allowed is None or covers_all else Subset(allowed.flags[:size])
+    found, path = index.nearest(vector, k, within), "index"
+    if found is None and allowed is not None:
+        found, path = images.gathers.nearest(index, vector, k, allowed), "exact"
     if found is None:
         return _exactly(images, vector, k, allowed)
     if covers_all:
-        return Ranked(*found, "index")
+        return Ranked(*found, path)
     late = images.parts[1]
     rows = None if allowed is None else allowed.between(size, len(images))
     places = size + (np.arange(len(late.rows)) if rows is None else rows)
-    return _best([found[0], places], [found[1], _cosines(late, vector, rows)], k, "index")
+    return _best([found[0], places], [found[1], _cosines(late, vector, rows)], k, path)
 
 
 def _best(rows: Sequence[Integers], scores: Sequence[Floats], k: int, path: str) -> Ranked:

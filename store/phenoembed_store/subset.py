@@ -11,11 +11,13 @@ from phenoembed_store.aggregate import Integers
 Flags = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Subset:
     """The rows whose flag is set. What follows from the flags is worked out once, and kept with them."""
 
     flags: Flags
+    asked_again: bool = False
+    """Whether a filter that lets these rows pass was asked more than once: it may come again."""
 
     def __len__(self) -> int:
         return self._count
