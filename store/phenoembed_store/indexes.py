@@ -88,7 +88,8 @@ class Index:
         ids = found[0]
         if ids[-1] < 0:  # the lists hold too few that pass, so that those around the query hardly do
             return None
-        scores: Floats = np.divide(self.scaled[ids] @ query, np.maximum(self.norms[ids], np.float32(1e-30)))
+        norms = np.maximum(self.norms.take(ids), np.float32(1e-30))
+        scores: Floats = np.divide(self.scaled.take(ids, axis=0).dot(query), norms)
         best = np.argsort(-scores, kind="stable")[:k]
         return ids[best], scores[best]
 

@@ -45,15 +45,17 @@ class Reader:
         self._loaded: dict[str, _Loaded] = {}
         self._loading = RLock()
         self._dims = _Dims()
+        self._version = -1
         self._default: tuple[tuple[int, int], str] = ((-2, -2), "")
         self._kinds: tuple[tuple[int, int], dict[str, str]] = ((-2, -2), {})
 
     def images_of(self, encoder: str | None) -> Images:
         """An encoder's images (the default one's) as the tables are now. Raises NotInStore."""
-        name = self.resolve_encoder(encoder)
+        version = self._version = self._images.newest(self._version)
+        name = self._default_at(version) if encoder is None else self.resolve_encoder(encoder)
         held = self._loaded.get(name)
         known = held.versions if held else (-1, -1, "")
-        newest = (self._images.newest(known[0]), self._annotations.newest(known[1]))
+        newest = (version, self._annotations.newest(known[1]))
         if held is not None and self._mirror is not None and newest != known[:2]:
             self._mirror.pull()  # a transform may have come with it
         versions = (*newest, self._chosen_kind(name))
@@ -116,9 +118,11 @@ class Reader:
 
         Raises NotInStore where there is none.
         """
-        known = self._default[0]
-        state = (_touched(self._encoders)[0], self._images.newest(known[1]))
-        if known != state:  # an encoder is renamed into place, which touches the folder
+        return self._default_at(self._images.newest(self._default[0][1]))
+
+    def _default_at(self, version: int) -> str:
+        state = (_touched(self._encoders)[0], version)
+        if self._default[0] != state:  # an encoder is renamed into place, which touches the folder
             last = encoders.last_trained(Path(self._encoders))
             self._default = (state, last or encoders.only_imported(self.encoders()))
         return self._default[1]

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
@@ -39,7 +40,7 @@ class Transform:
     offset: Floats
     factor: Floats
 
-    @property
+    @cached_property
     def id(self) -> str:
         content = hashlib.sha256(json.dumps([self.kind, self.encoder, self.plates]).encode())
         content.update(self.offset.tobytes())
