@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from phenoembed_store import ivf
 from phenoembed_store.aggregate import Floats, Integers
-from phenoembed_store.ivf import Measured, affordable_lists, build_faiss, faiss_module, inner_products, parameters
+from phenoembed_store.ivf import Measured, affordable_lists, faiss_module, inner_products, parameters
 from phenoembed_store.parts import Part
 from phenoembed_store.subset import Subset
 
@@ -132,7 +132,7 @@ def build(
     beside, target = folder / f".{name}.{uuid4().hex[:8]}", folder / name
     beside.mkdir(parents=True)
     try:
-        measured = _write_files(beside, part)
+        measured, checksums = _write_files(beside, part)
         manifest = Manifest(
             encoder=encoder,
             version=version,
@@ -145,7 +145,7 @@ def build(
             reranked=measured.reranked,
             nprobe_filtered=measured.filtered,
             recall_at_10=measured.recall_at_10,
-            checksums={path.name: list(_checksums(path)) for path in sorted(beside.iterdir())},
+            checksums=checksums,
         )
         (beside / "manifest.json").write_text(json.dumps(asdict(manifest)))
         remove(folder, encoder)
@@ -155,22 +155,29 @@ def build(
     return target
 
 
-def _write_files(folder: Path, part: Part) -> Measured:
-    """Everything but the manifest; the lists to probe, and the recall they give."""
+def _write_files(folder: Path, part: Part) -> tuple[Measured, dict[str, list[int]]]:
+    """Everything but the manifest; the lists to probe, and the recall they give, and every file's checksums."""
     with ThreadPoolExecutor(1) as beside:  # a disk and a processor, each with its own work
-        written = beside.submit(_write_arrays, folder, part)
-        measured = build_faiss(part.scaled, part.norms, folder / "ivf.faiss")
-        written.result()
-    return measured
+        arrays = beside.submit(_write_arrays, folder, part)
+        index, known = ivf.make_lists(part.scaled, part.norms)
+        lists = beside.submit(_write_lists, folder / "ivf.faiss", index)
+        measured = ivf.measure(index, known)
+        return measured, arrays.result() | lists.result()
 
 
-def _write_arrays(folder: Path, part: Part) -> None:
+def _write_arrays(folder: Path, part: Part) -> dict[str, list[int]]:
     with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_file(file, part.rows.schema) as writer:
         writer.write_table(part.rows)
     np.save(folder / "vectors.npy", part.vectors)
     np.save(folder / "norms.npy", part.norms)
     if part.scaled is not part.vectors:
         np.save(folder / "scaled.npy", part.scaled)
+    return {path.name: _checksums(path) for path in sorted(folder.iterdir())}
+
+
+def _write_lists(path: Path, index: Any) -> dict[str, list[int]]:
+    faiss_module().write_index(index, str(path))
+    return {path.name: _checksums(path)}
 
 
 def remove(folder: Path, encoder: str) -> None:
@@ -231,7 +238,10 @@ def first_damage(folder: Path, manifest: Manifest, blocks: int | None = None) ->
     return None
 
 
-def _checksums(path: Path) -> Iterator[int]:
+def _checksums(path: Path) -> list[int]:
+    """Of each block of a file."""
+    found = []
     with path.open("rb") as file:
         while block := file.read(BLOCK):
-            yield zlib.crc32(block)
+            found.append(zlib.crc32(block))
+    return found

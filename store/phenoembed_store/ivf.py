@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,8 +69,8 @@ def faiss_module() -> Any:
         raise MissingExtra("faiss", "cpu") from None
 
 
-def build_faiss(scaled: Floats, norms: Floats, path: Path) -> Measured:
-    """Write the FAISS file; the number of lists to probe for the wanted recall, and the recall it gives."""
+def make_lists(scaled: Floats, norms: Floats) -> tuple[Any, "Nearest"]:
+    """The FAISS index of all vectors, and some of them with their true neighbours, to measure it by."""
     faiss = faiss_module()
     n, dim = scaled.shape
     nlist = 1 << int(np.log2(np.sqrt(n)) + 0.25)  # a power of two near the root: 256 of 138,240, 1,024 of a million
@@ -83,20 +82,20 @@ def build_faiss(scaled: Floats, norms: Floats, path: Path) -> Measured:
     index.cp.max_points_per_centroid = POINTS_PER_LIST
     sample = np.sort(np.random.default_rng(0).choice(n, min(n, POINTS_PER_LIST * nlist), replace=False))
     index.train(_unit(scaled[sample], norms[sample]))
+    picked = np.random.default_rng(1).choice(n, min(SAMPLE, n), replace=False)
+    nearest = Nearest(_unit(scaled[picked], norms[picked]), min(NEAREST, n))
     for start in range(0, n, BLOCK):
         part = slice(start, start + BLOCK)
-        index.add(_unit(scaled[part], norms[part]))
-    faiss.write_index(index, str(path))
-    return _measure(index, scaled, norms)
+        unit = _unit(scaled[part], norms[part])
+        index.add(unit)
+        nearest.see(unit, start)
+    return index, nearest
 
 
-def _measure(index: Any, scaled: Floats, norms: Floats) -> Measured:
-    """Search for some of the vectors themselves: among all of them, and among random shares of them."""
-    n = len(scaled)
-    draw = np.random.default_rng(1)
-    picked = draw.choice(n, min(SAMPLE, n), replace=False)
-    queries = _unit(scaled[picked], norms[picked])
-    nearest = exact_neighbours(scaled, norms, queries, min(NEAREST, n))
+def measure(index: Any, known: "Nearest") -> Measured:
+    """Search for vectors whose neighbours are known: among all of them, and among random shares of them."""
+    n, queries, nearest = int(index.ntotal), known.queries, known.rows()
+    draw = np.random.default_rng(2)
     whole = _Trial(index, queries, nearest[:, :10])
     nprobe, recall = _probes_wanted(whole, RERANKED[-1], 1, index.nlist)
     wanted = min(recall, RECALL_WANTED)
@@ -139,17 +138,29 @@ def affordable_lists(nlist: int, passing: int, n: int) -> int:
     return max(0, int(nlist * (passing - FEW) / (ID_COST * n + passing)))
 
 
-def exact_neighbours(scaled: Floats, norms: Floats, queries: Floats, k: int) -> Integers:
-    """Rows of the k nearest of every query, (queries, k), best first. In bounded memory."""
-    best, ids = np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
-    for start in range(0, len(scaled), BLOCK):
-        block = slice(start, start + BLOCK)
-        scores = (queries @ scaled[block].T) / np.maximum(norms[block], np.float32(1e-30))
-        here = np.broadcast_to(np.arange(start, start + scores.shape[1]), scores.shape)
-        both, named = np.concatenate([best, scores], axis=1), np.concatenate([ids, here], axis=1)
-        top = np.argpartition(-both, min(k, both.shape[1]) - 1, axis=1)[:, :k]
-        best, ids = np.take_along_axis(both, top, 1), np.take_along_axis(named, top, 1)
-    return np.take_along_axis(ids, np.argsort(-best, axis=1, kind="stable"), 1)
+class Nearest:
+    """The k nearest of some queries (queries, dim), all of length one, among vectors that are shown block by block."""
+
+    def __init__(self, queries: Floats, k: int) -> None:
+        self.queries = queries
+        self._k = k
+        self._scores = [np.zeros(0, np.float32) for _ in queries]
+        self._rows = [np.zeros(0, np.int64) for _ in queries]
+
+    def see(self, unit: Floats, start: int) -> None:
+        """A block (rows, dim) that starts at this row."""
+        for i, scores in enumerate(self.queries @ unit.T):
+            full = len(self._scores[i]) == self._k
+            better = np.flatnonzero(scores > self._scores[i].min()) if full else np.arange(len(scores))
+            both = np.concatenate([self._scores[i], scores[better]])
+            best = np.argpartition(-both, self._k - 1)[: self._k] if len(both) > self._k else np.arange(len(both))
+            self._rows[i] = np.concatenate([self._rows[i], start + better])[best]
+            self._scores[i] = both[best]
+
+    def rows(self) -> Integers:
+        """Their rows, (queries, k), best first."""
+        order = np.argsort(-np.stack(self._scores), axis=1, kind="stable")
+        return np.take_along_axis(np.stack(self._rows), order, 1)
 
 
 def parameters(nprobe: int, among: Subset | None) -> Any:
