@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from phenoembed_store.aggregate import Floats, Integers, Units
 from phenoembed_store.errors import StoreError
 from phenoembed_store.images import Images
 from phenoembed_store.levels import build_level
-from phenoembed_store.parts import embedding_matrix
+from phenoembed_store.parts import embedding_matrix, read_part
 from phenoembed_store.schema import GROUPS_SCHEMA
 from phenoembed_store.tables import Scan, Table
 
@@ -22,8 +23,11 @@ log = logging.getLogger("phenoembed")
 COPIED = ("group_id", "screen", "compound", "replicate", "set", "field", "role")
 """Columns that a group has from its images."""
 
-MADE_FROM = "images_versions"
+MADE_FROM = "made_from"
 """Where the log of the groups table says what each encoder's groups were made from, with a checksum of them."""
+
+REPLICATE = ("screen", "replicate")
+"""Images of one replicate share groups, and the sizes of its control groups; of others nothing depends on them."""
 
 
 def stored_groups(table: Table, images: Images) -> pa.Table | None:
@@ -46,21 +50,55 @@ def stored_groups(table: Table, images: Images) -> pa.Table | None:
     return rows
 
 
-def write_groups(table: Table, images: Images) -> None:
-    """Replace one encoder's groups; others stay, unless the table is damaged."""
+def write_groups(table: Table, images: Images, source: Table) -> None:
+    """Bring one encoder's groups up to date; others stay, unless the table is damaged.
+
+    ``source``: the images table. Where nothing but whole replicates has come since the groups were made, their groups
+    are appended, which takes as long in a large store as in a small one; else all are made anew.
+    """
     from deltalake.exceptions import DeltaError
 
-    rows = group_rows(images)
-    made = f"{_origin(images)}/{_checksum(rows)}"
-    quoted = images.encoder.replace("'", "''")
     try:
-        others = _made_from(table.at())
-        properties = {MADE_FROM: json.dumps({**others, images.encoder: made})}
-        where = f"encoder = '{quoted}'" if others else None
-        table.replace(rows, table.version(), where, properties=properties)
+        scan = table.at()
+        made = _made_from(scan)
+        version, _, checksum = made.get(images.encoder, "").rpartition("/")
+        late = _late_replicates(version, images, source)
+        rows = group_rows(images if late is None else late)
+        total = int(_checksum(rows), 16) + (0 if late is None else int(checksum, 16))
+        properties = {MADE_FROM: json.dumps({**made, images.encoder: f"{_origin(images)}/{_hexadecimal(total)}"})}
+        if late is not None:
+            table.append(rows, scan.version, properties=properties)
+            return
+        quoted = images.encoder.replace("'", "''")
+        table.replace(rows, scan.version, f"encoder = '{quoted}'" if made else None, properties=properties)
     except (StoreError, DeltaError, OSError):  # it can be made from the images at any time
+        rows = group_rows(images)
         shutil.rmtree(table.path, ignore_errors=True)
-        table.replace(rows, -1, properties={MADE_FROM: json.dumps({images.encoder: made})})
+        made_of = {images.encoder: f"{_origin(images)}/{_checksum(rows)}"}
+        table.replace(rows, -1, properties={MADE_FROM: json.dumps(made_of)})
+
+
+def _late_replicates(made: str, images: Images, source: Table) -> Images | None:
+    """The images that came after the groups were made, where they are whole replicates; None where they are not.
+
+    ``made``: what the groups were made from.
+    """
+    version = made.partition("/")[0]
+    if images.transform is not None or not version.isdecimal() or made != f"{version}/none":
+        return None  # new plates bring new controls, and with them another transform
+    try:
+        then, now = (replace(source, pinned=at).at() for at in (int(version), images.version))
+    except StoreError:  # that version is gone
+        return None
+    appended = then.version == int(version) and set(then.files) < set(now.files)
+    tail = read_part(now.without(then.files), images.encoder) if appended else None
+    if tail is None:
+        return None
+    replicates = tail.rows.select(list(REPLICATE)).group_by(list(REPLICATE)).aggregate([])
+    theirs = images.rows.select(list(REPLICATE)).join(replicates, list(REPLICATE), join_type="left semi")
+    if len(theirs) != len(tail.rows):
+        return None
+    return Images(images.encoder, images.version, (tail,), images.annotations)
 
 
 def _origin(images: Images) -> str:
@@ -77,10 +115,14 @@ def _made_from(scan: Scan) -> dict[str, str]:
 
 
 def _checksum(rows: pa.Table) -> str:
-    """Of the groups' ids, their images and their embeddings."""
-    named = repr([rows.column(name).to_pylist() for name in ("group_id", "n_images")])
+    """Of the groups' ids, their images and their embeddings: a sum over the rows, to which later rows can be added."""
+    named = zip(rows.column("group_id").to_pylist(), rows.column("n_images").to_pylist(), strict=True)
     vectors = np.ascontiguousarray(embedding_matrix(rows.column("embedding"), "groups"))
-    return f"{zlib.crc32(vectors.tobytes(), zlib.crc32(named.encode())):08x}"
+    return _hexadecimal(sum(map(zlib.crc32, vectors, (zlib.crc32(repr(one).encode()) for one in named))))
+
+
+def _hexadecimal(checksum: int) -> str:
+    return f"{checksum % 2**64:016x}"
 
 
 def group_rows(images: Images) -> pa.Table:

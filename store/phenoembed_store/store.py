@@ -423,7 +423,7 @@ class Store:
     def _derive(self, images: Images) -> None:
         if groups.stored_groups(self._contents.groups, images) is None:
             log.info("making the groups of encoder %s for version %d", images.encoder, images.version)
-            groups.write_groups(self._contents.groups, images)
+            groups.write_groups(self._contents.groups, images, self._contents.images)
         if images.transform is not None:
             transforms.save(self.path / "transforms", images.transform)
 

@@ -77,9 +77,9 @@ class Table:
     # Each of these is one transaction upon the version ``since`` (-1: there was none), which is what the caller has
     # read. Raises Overtaken where the table has a newer one, as another machine may write it.
 
-    def append(self, rows: pa.Table, since: int) -> None:
+    def append(self, rows: pa.Table, since: int, *, properties: Mapping[str, str] | None = None) -> None:
         """Add rows; columns the table does not know yet are added to it."""
-        self._write(rows, since, mode="append")
+        self._write(rows, since, properties, mode="append")
 
     def replace(
         self, rows: pa.Table, since: int, where: str | None = None, *, properties: Mapping[str, str] | None = None
