@@ -78,6 +78,10 @@ def search(
         note("no neighbours: nothing else passes the filter")
         return
     _print_hits(rows, by)
+    if found["query"]["query_not_filtered"]:
+        note("no image of the query passes the filter: it asked with all of them")
+    if not_same and by != "image":
+        note(f"scores are mean cosines of pairs of groups that share no {' and no '.join(found['query']['not_same'])}")
 
 
 def _print_hits(rows: list[dict[str, Any]], level: str) -> None:

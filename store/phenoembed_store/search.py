@@ -1,7 +1,6 @@
 """Nearest neighbours by cosine, exactly: at any level, among any images, best first."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,8 +19,6 @@ from phenoembed_store.parts import Part
 from phenoembed_store.queries import Query, closest
 from phenoembed_store.subset import Flags, Subset
 from phenoembed_store.transforms import POOLED
-
-log = logging.getLogger("phenoembed")
 
 
 @dataclass(frozen=True)
@@ -54,24 +51,25 @@ def search(images: Images, query: Query, asked: Asked, whole: Level | None = Non
     _check_not_same(images, query, asked)
     passing = images.passing(asked.where)
     if asked.level == "image":
+        whole_query = False  # it asks with one vector, whatever the filter lets pass
         ranked = nearest_images(images, query, asked, passing)
         table = hit_table(images, ranked.units, None, ranked.scores, query.rows)
     else:
         level = whole if passing is None and whole is not None else build_level(images, asked.level, _rows(passing))
-        unit = _query_unit(images, query, passing, asked)
+        unit, whole_query = _query_unit(images, query, passing, asked)
         ranked = nearest_units(images, level, unit, asked)
         apart = "plate" in asked.not_same  # then pairs of groups that share a plate did not count
         shown = None if query.rows is None else unit.rows[:0] if apart else unit.rows
         table = hit_table(images, ranked.units, level, ranked.scores, shown)
     transform = images.transform.id if images.transform else None
     return table.replace_schema_metadata(
-        _how_found(tuple(query.asked.items()), asked, images.encoder, ranked.path, transform)
+        _how_found(tuple(query.asked.items()), asked, images.encoder, ranked.path, transform, whole_query)
     )
 
 
 @lru_cache(64)
 def _how_found(
-    query: tuple[tuple[str, Any], ...], asked: Asked, encoder: str, path: str, transform: str | None
+    query: tuple[tuple[str, Any], ...], asked: Asked, encoder: str, path: str, transform: str | None, whole: bool
 ) -> dict[bytes, bytes]:
     """What a result says of itself, as the schema's metadata."""
     described = {
@@ -82,6 +80,7 @@ def _how_found(
         "not_same": list(asked.not_same),
         "include_self": asked.include_self,
         "encoder": encoder,
+        "query_not_filtered": whole,
     }
     return {b"phenoembed": json.dumps({"query": described, "path": path, "transform": transform}).encode()}
 
@@ -199,16 +198,14 @@ def _paired(images: Images, level: Level, query: Unit, not_same: Sequence[str]) 
     return scores.astype(np.float32), pairs > 0
 
 
-def _query_unit(images: Images, query: Query, passing: Subset | None, asked: Asked) -> Unit:
+def _query_unit(images: Images, query: Query, passing: Subset | None, asked: Asked) -> tuple[Unit, bool]:
+    """What is asked with, and whether that is all of the query though the filter lets none of it pass."""
     if query.vector is not None:
-        return bare_unit(_scaled(images, query.vector))
+        return bare_unit(_scaled(images, query.vector)), False
     rows = _present(query.rows)
     within = rows if passing is None else rows[passing.flags[rows]]
-    if not len(within):
-        # "moa = 'kinase'" asked of a compound of another mechanism speaks of the candidates alone
-        log.info("no image of %s passes where %r: the query is taken whole", _named(query.asked), asked.where)
-        within = rows
-    return unit_of(images, within, asked.level)
+    # "moa = 'kinase'" asked of a compound of another mechanism speaks of the candidates alone
+    return unit_of(images, within if len(within) else rows, asked.level), not len(within)
 
 
 def _scaled(images: Images, vector: Floats) -> Floats:
@@ -233,7 +230,3 @@ def _present(rows: Integers | None) -> Integers:
 
 def _rows(passing: Subset | None) -> Integers | None:
     return None if passing is None else passing.rows
-
-
-def _named(asked: dict[str, Any]) -> str:
-    return ", ".join(f"{name} '{value}'" for name, value in asked.items())

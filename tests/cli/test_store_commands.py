@@ -48,6 +48,15 @@ def test_search_as_json_is_the_pinned_document(folder: Path) -> None:
     assert {"rank", "compound", "score", "n_images", "p_value", "q_value", "moa", "same_plate"} <= set(found["hits"][0])
 
 
+def test_a_search_says_where_the_filter_left_the_query_whole_and_what_its_scores_are(folder: Path) -> None:
+    found = document(folder, "search", "--compound", "taxol", "--where", "compound <> 'taxol'")
+    assert found["query"]["query_not_filtered"]
+    assert not document(folder, "search", "--compound", "taxol", "--where", "time_h > 0")["query"]["query_not_filtered"]
+    done = run(folder, "search", "--compound", "taxol", "--where", "compound <> 'taxol'", "--not-same", "plate,well")
+    assert "no image of the query passes the filter" in done.stderr
+    assert "mean cosines of pairs of groups that share no plate and no well" in done.stderr
+
+
 def test_status_as_json_is_the_pinned_document(folder: Path) -> None:
     found = document(folder, "status")
     assert list(found) == [
