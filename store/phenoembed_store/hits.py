@@ -39,7 +39,7 @@ def hit_table(
 
 def _image_hits(images: Images, rows: Integers, scores: Floats, query_rows: Integers | None) -> pa.Table:
     """Only the hits' own rows are touched, however many images the store has."""
-    found = images.shown.take(pa.array(rows))
+    found = images.shown.take(_array(rows, pa.int64()))
     if len(images.annotations):
         found = annotate_rows(pa.Table.from_batches([found]), images.annotations)
     n, shown = len(rows), len(SHOWN["image"])
@@ -62,9 +62,15 @@ def _ones(n: int) -> pa.Array:
     return pa.array(np.ones(n, np.int32))
 
 
+def _array(values: Integers | Floats, kind: pa.DataType) -> pa.Array:
+    """Values of this type as they lie: where much else was in the caches, ``pa.array`` takes 60 microseconds more."""
+    as_they_lie = np.ascontiguousarray(values, kind.to_pandas_dtype())
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(as_they_lie)])
+
+
 def _scored(scores: Floats, n_images: pa.Array) -> dict[str, pa.Array]:
     unknown = _unknown(len(scores), pa.float64())
-    return {"score": pa.array(scores), "n_images": n_images, "p_value": unknown, "q_value": unknown}
+    return {"score": _array(scores, pa.float32()), "n_images": n_images, "p_value": unknown, "q_value": unknown}
 
 
 @lru_cache(16)
