@@ -1,5 +1,6 @@
 """Readers: from what describes a screen (a manifest, an instrument's export) to a ``Screen``. One file a source."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from phenoembed.readers.tree import Tree, walk
 from phenoembed.screen import STACK_COLUMN, Screen
 from phenoembed_store.errors import ManifestError, PhenoembedError
 from phenoembed_store.remote import url_of
+
+log = logging.getLogger("phenoembed")
 
 
 class Reader(NamedTuple):
@@ -74,7 +77,8 @@ def read_screen(
     if not os.path.isdir(root):
         raise PhenoembedError(f"'{folder}' is {'a file; name its folder' if os.path.exists(root) else 'no folder'}")
     if layout is not None and not os.path.isfile(layout):
-        raise PhenoembedError(f"--layout {layout}: there is no such file")
+        wrong = "a folder; name the file in it" if os.path.isdir(layout) else "no file"
+        raise PhenoembedError(f"--layout {layout} is {wrong}")
     if (reader == "pattern") != (pattern is not None) and (reader is not None or pattern is None):
         raise PhenoembedError("--reader pattern and --pattern go together; leave out --reader, or name the pattern")
     tree = walk(root)
@@ -128,4 +132,8 @@ def preview(folder: Path | str, **options: Any) -> dict[str, object]:
         reader = options.get("reader") or ("pattern" if options.get("pattern") else _recognise(root, walk(root)))
         nothing = {"files": 0, "images": 0, "plates": 0, "rejected": 0}
         return {"reader": reader, **nothing, "faults": list(error.faults)}
+    channels = sorted(screen.table.column("channel").unique().to_pylist(), key=lambda name: (len(name), name))
+    if len(channels) > 1:
+        listed = ", ".join(channels)
+        log.warning("%d channels (%s), of which index takes one: --channel %s", len(channels), listed, channels[0])
     return summary(screen, screen.reader)

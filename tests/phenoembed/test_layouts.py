@@ -7,7 +7,7 @@ from phenoembed.readers import read_screen
 from phenoembed.readers.layout import read_layout
 from phenoembed.readers.units import micromolar, split_amount, unit_of_column
 
-from phenoembed_store.errors import ManifestError
+from phenoembed_store.errors import ManifestError, PhenoembedError
 
 
 def contents(path: Path, **mapping: str) -> list[tuple[object, ...]]:
@@ -199,3 +199,10 @@ def test_a_layout_for_a_manifest(tmp_path: Path) -> None:
     write(layout, "well,compound,dose_nM", "A01,taxol,500")
     with pytest.raises(ManifestError, match="well A02 of plate 'P1' has images but no row"):
         read_screen(tmp_path, layout=layout)
+
+
+def test_a_layout_that_is_no_file_is_said(tmp_path: Path) -> None:
+    """A folder of plate maps is none either."""
+    for path, reason in ((tmp_path / "map.csv", "no file"), (tmp_path, "a folder; name the file in it")):
+        with pytest.raises(PhenoembedError, match=f"--layout .* is {reason}"):
+            read_screen(tmp_path, layout=path)

@@ -53,7 +53,9 @@ def rows(screen: Screen, *names: str) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize(("version", "options"), [(2, {}), (3, {}), (3, {"shards": (1, 1, 2, 64, 64)})])
-def test_zarr_plates_are_read_plane_by_plane(tmp_path: Path, version: int, options: dict[str, Any]) -> None:
+def test_zarr_plates_are_read_plane_by_plane(
+    tmp_path: Path, version: int, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """Wells, channels, hours and planes as the attributes say, and the pixels that were written."""
     wells = {"A/1": stack(1), "P/24": stack(2)}
     zarr_plate(tmp_path, version, wells, **options)
@@ -68,6 +70,7 @@ def test_zarr_plates_are_read_plane_by_plane(tmp_path: Path, version: int, optio
         np.testing.assert_array_equal(read_pixels(planes[0], planes[1:]), wells[well][time, 1].max(axis=0))
         assert peek_shape(planes[0]) == (40, 48)
     assert preview(tmp_path)["images"] == 24
+    assert "3 channels (1, 2, 3), of which index takes one: --channel 1" in caplog.text
 
 
 def test_a_zarr_plane_changes_with_its_own_chunks_only(tmp_path: Path) -> None:
