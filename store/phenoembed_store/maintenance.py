@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from phenoembed_store import indexes
+from phenoembed_store import checksums, indexes
 from phenoembed_store.contents import Contents
 from phenoembed_store.engine import session
 from phenoembed_store.errors import PhenoembedError
@@ -82,6 +82,9 @@ def _file_faults(name: str, file: Path, fix: str) -> Iterator[Fault]:
 
     if not file.is_file():
         yield Fault(f"the table '{name}' lacks its file '{file.name}'", fix)
+        return
+    if checksums.is_damaged(file):
+        yield Fault(f"the table '{name}': '{file.name}' is damaged (its checksum differs)", fix)
         return
     try:
         with session() as connection:  # reads and decodes every page

@@ -115,6 +115,13 @@ def upload(folder: Path, names: Sequence[str], url: str) -> None:
             _files().put_file(str(folder / name), f"{url}/{name}")
 
 
+def remove(url: str, names: Sequence[str]) -> None:
+    """Remove objects below a prefix. Raises StoreError."""
+    with _errors(url):
+        if names:
+            _files().rm([f"{url}/{name}" for name in names])
+
+
 def delta_options() -> dict[str, str]:
     """What the Delta library, which knows the environment alone, has to be told of AWS's own files."""
     with _errors("s3://"):

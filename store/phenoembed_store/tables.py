@@ -4,6 +4,7 @@ Reading goes through DuckDB and the log's list of files, because deltalake's own
 at exit (its file system's threads outlive the interpreter), and because importing pyarrow.dataset costs 0.4 s.
 """
 
+import logging
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,9 +17,11 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from phenoembed_store import remote
+from phenoembed_store import checksums, remote
 from phenoembed_store.engine import session
 from phenoembed_store.errors import Overtaken, StoreError
+
+log = logging.getLogger("phenoembed")
 
 ROW_GROUP = 16_384
 """Rows in a Parquet row group: small enough that a plate is found without reading the whole file."""
@@ -68,9 +71,11 @@ class Table:
         if table is None:
             return Scan(-1, (), self.schema, {})
         schema = pa.schema(table.schema().to_arrow())
-        names = [unquote(uri.rsplit("/", 1)[-1]) for uri in table.file_uris()]
+        names = _names(table)
         if self.url is not None:
             self._bring(self.url, names, anew)
+            if anew:
+                self._bring_checksums(self.url)
         properties = {} if self.pinned is not None or self.url is not None else dict(table.history(1)[0])
         return Scan(int(table.version()), tuple(str(self.path / name) for name in sorted(names)), schema, properties)
 
@@ -92,46 +97,53 @@ class Table:
 
     def upsert(self, rows: pa.Table, key: Sequence[str], since: int) -> None:
         """Update the rows whose key is there, insert the others."""
-        with self._written():
-            merge = self._merge(rows, key, since, merge_schema=True)
+        table = self._open(since)
+        with self._written(table):
+            merge = self._merge(table, rows, key, merge_schema=True)
             merge.when_matched_update_all().when_not_matched_insert_all().execute()
 
     def remove(self, keys: pa.Table, key: Sequence[str], since: int) -> None:
         """Remove the rows whose key is in ``keys``."""
-        with self._written():
-            self._merge(keys.select(list(key)), key, since).when_matched_delete().execute()
+        table = self._open(since)
+        with self._written(table):
+            self._merge(table, keys.select(list(key)), key).when_matched_delete().execute()
 
     def compact(self, keep_hours: float) -> None:
         """Bring small files together, then remove the files that no version of these hours needs."""
         table = self._open()
         if table is not None:
-            with self._written():
+            with self._written(table):
                 table.optimize.compact(writer_properties=_layout(), commit_properties=_commit())
                 table.create_checkpoint()
                 table.vacuum(retention_hours=int(keep_hours), enforce_retention_duration=False, dry_run=False)
 
     def forget_copies(self) -> None:
-        """Remove the copies of files that the newest version does not need."""
+        """Remove the copies of files that the newest version does not need, and checksums of files that are gone."""
         if self.url is not None:
             needed = set(self.at().files)
             for path in self.path.glob("*.parquet"):
                 if str(path) not in needed:
                     path.unlink(missing_ok=True)
+            there = remote.listing(self.url)
+            kept = {name for name in there if name.startswith(f"{checksums.FOLDER}/")}
+            remote.remove(self.url, sorted(kept - set(map(checksums.kept_as, there))))
+        checksums.forget(self.path)
 
     def _write(self, rows: pa.Table, since: int, properties: Mapping[str, str] | None = None, **how: Any) -> None:
         from deltalake import write_deltalake
 
         how = {"schema_mode": "merge"} | how if since >= 0 else {"mode": "error"}
-        with self._written():
-            target = self._open(since) if since >= 0 else self._uri
-            options = None if since >= 0 else self._options()
+        table = self._open(since) if since >= 0 else None
+        with self._written(table):
+            target = self._uri if table is None else table
+            options = self._options() if table is None else None
             commit = _commit(properties)
             write_deltalake(
                 target, rows, storage_options=options, writer_properties=_layout(), commit_properties=commit, **how
             )
 
-    def _merge(self, rows: pa.Table, key: Sequence[str], since: int, *, merge_schema: bool = False) -> Any:
-        return self._open(since).merge(
+    def _merge(self, table: Any, rows: pa.Table, key: Sequence[str], *, merge_schema: bool = False) -> Any:
+        return table.merge(
             rows,
             " AND ".join(f't."{name}" = s."{name}"' for name in key),
             source_alias="s",
@@ -170,15 +182,21 @@ class Table:
                     (self.path / name).unlink(missing_ok=True)
             remote.download(url, [name for name in wanted if name in there], self.path)
 
+    def _bring_checksums(self, url: str) -> None:
+        kept = [f"{checksums.FOLDER}/{name}" for name in remote.listing(f"{url}/{checksums.FOLDER}")]
+        remote.download(url, kept, self.path)
+
     @contextmanager
     def _readable(self) -> Iterator[None]:
         with _damage(self.place), _unreachable(self.url):
             yield
 
     @contextmanager
-    def _written(self) -> Iterator[None]:
+    def _written(self, table: Any) -> Iterator[None]:
+        """Within it ``table`` (None: there is none yet) is written to; its new files get their checksums."""
         from deltalake.exceptions import CommitFailedError, DeltaError
 
+        before = set() if table is None else set(_names(table))
         try:
             with _unreachable(self.url):
                 yield
@@ -188,6 +206,18 @@ class Table:
             if "already exists" in str(error):
                 raise Overtaken(f"another machine has made the table '{self.path.name}'; try again") from error
             raise StoreError(f"the table '{self.path.name}' cannot be written: {_last_line(error)}") from error
+        self._keep_checksums(sorted(set(_names(table or self._open())) - before))
+
+    def _keep_checksums(self, names: Sequence[str]) -> None:
+        """Of files just committed; a word in the log where that fails, for they are there all the same."""
+        try:
+            if self.url is not None:
+                self._bring(self.url, names, anew=False)
+            kept = checksums.keep(self.path, names)
+            if self.url is not None:
+                remote.upload(self.path, kept, self.url)
+        except (OSError, StoreError) as error:
+            log.warning("no checksum of what was written to the table '%s': %s", self.path.name, error)
 
 
 @dataclass(frozen=True)
@@ -220,6 +250,11 @@ class Scan:
             values = named | {f"p{i}": value for i, value in enumerate(parameters)}
             rows = connection.sql(f"SELECT {picked} FROM {source} WHERE {where}", params=values).to_arrow_table()
         return rows.cast(schema)
+
+
+def _names(table: Any) -> list[str]:
+    """The files of a Delta table, as they are called in its folder."""
+    return [unquote(uri.rsplit("/", 1)[-1]) for uri in table.file_uris()]
 
 
 def _like(schema: pa.Schema) -> pa.Schema:

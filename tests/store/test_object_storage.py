@@ -206,9 +206,13 @@ def test_what_is_missing_or_damaged_there_is_a_fault(bucket: Bucket) -> None:
     (name,) = (name for name in remote.listing(f"{url}/images") if name.endswith(".parquet"))
     files = s3fs.S3FileSystem()
     whole = files.cat_file(f"{url}/images/{name}")
+    vector = whole.index(store.vectors()[1][0].tobytes())  # where a flipped bit makes another number
     files.pipe_file(f"{url}/images/{name}", whole[:200] + bytes(100) + whole[300:])
     (fault,) = store.verify()
     assert f"restore '{url}/images' from a backup" in str(fault)
+    files.pipe_file(f"{url}/images/{name}", whole[:vector] + bytes([whole[vector] ^ 1]) + whole[vector + 1 :])
+    (fault,) = store.verify()
+    assert f"'{name}' is damaged (its checksum differs)" in str(fault)
     files.pipe_file(f"{url}/images/{name}", whole)
     store.save_head(head())
     (weights,) = (name for name in remote.listing(f"{url}/heads") if name.endswith(".safetensors"))
