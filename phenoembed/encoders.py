@@ -1,6 +1,5 @@
 """Trained encoders on disk: ``encoders/<id>/`` holds model.safetensors, config.json and, where trained, fold.json."""
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from phenoembed.folds import Fold
 from phenoembed.methods import GroupClassifier, build_method
 from phenoembed.model import EMBEDDING_DIM, Encoder, pick_device
 from phenoembed.preparation import preparation_of
+from phenoembed_store.encoders import weights_id
 from phenoembed_store.errors import StoreError
 
 
@@ -52,7 +52,7 @@ def save_encoder(
     if head is not None and config["method"] != "product":
         # where each group is one image, two methods end with the same weights, but are not the same encoder
         weights["method"] = torch.frombuffer(bytearray(config["method"].encode()), dtype=torch.uint8)
-    identifier = _hash(weights)
+    identifier = _id(weights)
     folder = store / "encoders" / identifier
     beside = store / f".encoder-{identifier}.tmp"  # outside of encoders/: what lies there is whole
     shutil.rmtree(beside, ignore_errors=True)
@@ -89,20 +89,20 @@ def load_classifier(store: Path, identifier: str) -> GroupClassifier:
 
 
 def load_fold(store: Path, identifier: str) -> Fold:
-    """The fold an encoder was trained on."""
-    return Fold.load(store / "encoders" / identifier / "fold.json")
+    """The fold an encoder was trained on. Raises StoreError where its file is damaged."""
+    path = store / "encoders" / identifier / "fold.json"
+    try:
+        return Fold.load(path)
+    except Exception as error:  # json and what is in it raise their own kinds
+        raise StoreError(f"'{path}' cannot be read ({error}); restore it from a backup, or train again") from error
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
 
 
-def _hash(weights: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].numpy().tobytes())
-    return digest.hexdigest()[:12]
+def _id(weights: dict[str, Tensor]) -> str:
+    return weights_id({name: value.numpy() for name, value in weights.items()})
 
 
 def _read(store: Path, identifier: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -112,7 +112,7 @@ def _read(store: Path, identifier: str) -> tuple[dict[str, Any], dict[str, Tenso
         weights = load_file(folder / "model.safetensors")
     except Exception as error:  # safetensors and json raise their own kinds
         raise StoreError(f"encoder {identifier} cannot be read ({error}); train again or restore {folder}") from error
-    if _hash(weights) != identifier:
+    if _id(weights) != identifier:
         raise StoreError(f"encoder {identifier}: its weights do not match its id; {folder} was changed or damaged")
     return config, weights
 

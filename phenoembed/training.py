@@ -4,7 +4,6 @@ The loop, devices, precision and checkpoints are Lightning's. Every epoch draws 
 from (seed, epoch) alone, and a checkpoint is written after each: a resumed training ends with the same weights.
 """
 
-import json
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -37,6 +36,7 @@ from phenoembed.progress import Progress, Stage, silent
 from phenoembed.screen import Screen
 from phenoembed.settings import Settings, family, run_name, with_plane
 from phenoembed.warm_start import PairBatches, WarmStart
+from phenoembed_store.encoders import read_encoders
 from phenoembed_store.errors import TrainingError
 
 
@@ -215,14 +215,13 @@ def _stage_of_fold(stage: Stage, number: int, n_folds: int, name: str) -> Abstra
 
 def find_trained(store: Path, screen: Screen, settings: Settings) -> str | None:
     """The encoder last trained on this screen with these settings, if there is one."""
-    configs = [json.loads(path.read_text()) for path in (store / "encoders").glob("[!.]*/config.json")]
     alike = (family(with_plane(screen, settings), settings), settings.split, settings.fold, False)
     found = [
-        (config["trained_at"], config["id"])
-        for config in configs
-        if (config.get("family"), config["split"], config["fold"], config["untrained"]) == alike
+        info.id
+        for info in read_encoders(store / "encoders", {})
+        if (info.config.get("family"), info.split, info.fold, info.untrained) == alike
     ]
-    return max(found)[1] if found else None
+    return found[-1] if found else None
 
 
 def _prepare(screen: Screen, store: Path, settings: Settings, progress: Progress) -> _Prepared:

@@ -1,15 +1,22 @@
 """The encoders of a store: what each is, and which one is meant."""
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+
 from phenoembed_store.errors import NotInStore, StoreError
+from phenoembed_store.records import read_record
+
+_FILES = ("config.json", "model.safetensors", "fold.json")
+_FIX = "restore it from a backup, or delete its folder and train again"
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ def read_encoders(folder: Path, with_images: Mapping[str, int]) -> list[EncoderI
 
     with_images: the encoders named in the images table, with the dimension of their embeddings.
     """
-    found = [_read(path) for path in sorted(folder.glob("*/config.json"))]
+    found = [_read(path) for path in _folders(folder)]
     known = {encoder.id for encoder in found}
     foreign = [
         EncoderInfo(name, "imported", dim=dim, imported=True) for name, dim in with_images.items() if name not in known
@@ -76,8 +83,8 @@ def resolve_encoder(encoders: Sequence[EncoderInfo], prefix: str) -> str:
 
 def features_of(folder: Path, name: str) -> list[str] | None:
     """The names of an imported encoder's features, in their order; None for an encoder that was not imported."""
-    path = folder / name / "config.json"
-    return _read(path).config.get("features") if path.is_file() else None
+    path = folder / name
+    return _read(path).config.get("features") if (path / "config.json").is_file() else None
 
 
 def write_imported(folder: Path, name: str, features: Sequence[str], source: str) -> None:
@@ -97,13 +104,51 @@ def write_imported(folder: Path, name: str, features: Sequence[str], source: str
     os.replace(beside, folder / name / "config.json")
 
 
-def _read(path: Path) -> EncoderInfo:
+def weights_id(weights: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """The id of the encoder that has these weights: a hash of them."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].tobytes())
+    return digest.hexdigest()[:12]
+
+
+def encoder_faults(folder: Path) -> Iterator[StoreError]:
+    """What is wrong with the files of each encoder: every byte of its weights is read."""
+    for path in _folders(folder):
+        try:
+            _check(path)
+        except StoreError as error:
+            yield error
+
+
+def _check(path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    info, file = _read(path), path / "model.safetensors"
+    if info.imported:
+        return
+    if not file.is_file():
+        raise StoreError(f"'{file}' is missing; {_FIX}")
     try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:  # no JSON, or no text at all
-        raise StoreError(f"'{path}' cannot be read ({error}); delete its folder and train again") from None
+        damaged = weights_id(load_file(file)) != path.name
+    except Exception as error:  # safetensors raises its own kinds
+        raise StoreError(f"'{file}' cannot be read ({error}); {_FIX}") from None
+    if damaged:
+        raise StoreError(f"'{file}' is damaged (its weights do not match the encoder's id); {_FIX}")
+    if not info.untrained:
+        read_record(path / "fold.json", _FIX)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders of encoders, whichever of their files have been lost."""
+    return sorted({path.parent for name in _FILES for path in folder.glob(f"[!.]*/{name}")})
+
+
+def _read(path: Path) -> EncoderInfo:
+    config = read_record(path / "config.json", _FIX)
     return EncoderInfo(
-        id=str(config.get("id", path.parent.name)),
+        id=str(config.get("id", path.name)),
         method=str(config.get("method", "")),
         split=config.get("split"),
         fold=config.get("fold"),

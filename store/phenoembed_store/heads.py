@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from phenoembed_store.aggregate import Floats, number
 from phenoembed_store.errors import NotInStore, StoreError
+from phenoembed_store.records import read_record
 
 WEIGHTS = ("w1", "b1", "w2", "b2")
 ATTENTION = ("attention_v", "attention_v_bias", "attention_u", "attention_u_bias", "attention_w")
@@ -120,8 +121,8 @@ def save_head(folder: Path, head: Head) -> str:
     weights = save({name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()})
     config = {name: value for name, value in head.config.items() if name not in ("id", "saved_at")}
     content = {**config, "task": head.task, "classes": list(head.classes)}
-    text = json.dumps(content, sort_keys=True, default=str)
-    digest = hashlib.sha256(weights + text.encode()).hexdigest()[:16]
+    content = json.loads(json.dumps(content, default=str))  # as it is read again: `head_faults` compares
+    digest = _digest(weights, content)
     target = folder / head.task / digest
     if target.is_dir():
         _write_config(target, content, digest)  # saved again: now it is the newest
@@ -139,26 +140,20 @@ def save_head(folder: Path, head: Head) -> str:
 
 def list_heads(folder: Path) -> list[HeadInfo]:
     """Every head, oldest first."""
-    found = []
-    for path in folder.glob("*/[!.]*/config.json"):
-        config = json.loads(path.read_text())
-        found.append(
-            HeadInfo(
-                id=str(config["id"]),
-                task=str(config["task"]),
-                encoder=str(config.get("encoder", "")),
-                n_classes=len(config["classes"]),
-                saved_at=str(config["saved_at"]),
-                config=config,
-            )
-        )
-    return sorted(found, key=lambda head: (head.saved_at, head.id))
+    return sorted((_read_info(path) for path in _folders(folder)), key=lambda head: (head.saved_at, head.id))
+
+
+def head_faults(folder: Path) -> Iterator[StoreError]:
+    """What is wrong with the files of each head: every byte of its content is read."""
+    for path in _folders(folder):
+        try:
+            _read_head(path)
+        except StoreError as error:
+            yield error
 
 
 def load_head(folder: Path, name: str, encoder: str | None) -> Head:
     """The newest head of a task (for an encoder), or the head whose id starts with ``name``. Raises NotInStore."""
-    from safetensors.numpy import load_file
-
     heads = list_heads(folder)
     matches = [h for h in heads if h.task == name and encoder in (None, h.encoder)] or [
         h for h in heads if h.id.startswith(name)
@@ -167,10 +162,51 @@ def load_head(folder: Path, name: str, encoder: str | None) -> Head:
         there = ", ".join(sorted({f"{h.task} (encoder {h.encoder})" for h in heads})) or "none"
         meant = f"'{name}'" + (f" for encoder '{encoder}'" if encoder else "")
         raise NotInStore(f"no head {meant}; there is: {there}")
-    config = dict(matches[-1].config)
-    weights = load_file(folder / matches[-1].task / matches[-1].id / "head.safetensors")
-    own = {name: weights.pop(name) for name in WEIGHTS}
+    return _read_head(folder / matches[-1].task / matches[-1].id)
+
+
+_FIX = "restore it from a backup, or delete its folder and probe again"
+
+
+def _folders(folder: Path) -> set[Path]:
+    """The folders of heads, whichever of their files have been lost."""
+    return {path.parent for name in ("config.json", "head.safetensors") for path in folder.glob(f"*/[!.]*/{name}")}
+
+
+def _read_info(path: Path) -> HeadInfo:
+    config = read_record(path / "config.json", _FIX)
+    try:
+        return HeadInfo(
+            id=str(config["id"]),
+            task=str(config["task"]),
+            encoder=str(config.get("encoder", "")),
+            n_classes=len(config["classes"]),
+            saved_at=str(config["saved_at"]),
+            config=config,
+        )
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"'{path / 'config.json'}' is no head's ({error}); {_FIX}") from None
+
+
+def _read_head(path: Path) -> Head:
+    """The head in a folder. Raises StoreError where it is not as it was saved."""
+    from safetensors.numpy import load
+
+    config, file = dict(_read_info(path).config), path / "head.safetensors"
+    try:
+        content = file.read_bytes()
+        weights = load(content)
+        own = {name: weights.pop(name) for name in WEIGHTS}
+    except Exception as error:  # safetensors raises its own kinds
+        raise StoreError(f"'{file}' cannot be read ({error}); {_FIX}") from None
+    if _digest(content, {name: value for name, value in config.items() if name not in ("id", "saved_at")}) != path.name:
+        raise StoreError(f"'{path}' is damaged (the head in it does not match its id); {_FIX}")
     return Head(str(config["task"]), tuple(config["classes"]), **own, config=config, extra=weights)
+
+
+def _digest(weights: bytes, content: Mapping[str, Any]) -> str:
+    """A head's id."""
+    return hashlib.sha256(weights + json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _write_config(folder: Path, content: Mapping[str, Any], digest: str) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 
 from phenoembed_store import checksums, indexes
 from phenoembed_store.contents import Contents
+from phenoembed_store.encoders import encoder_faults
 from phenoembed_store.engine import session
 from phenoembed_store.errors import PhenoembedError
-from phenoembed_store.heads import list_heads, load_head
+from phenoembed_store.heads import head_faults
 from phenoembed_store.parts import embedding_matrix
 from phenoembed_store.schema import IMAGE_KEY
 from phenoembed_store.status import stored_bytes
@@ -132,19 +133,11 @@ def _index_faults(contents: Contents) -> Iterator[Fault]:
 
 
 def _weight_faults(contents: Contents) -> Iterator[Fault]:
-    try:
-        contents.reader.encoders()
-    except PhenoembedError as error:
-        yield Fault(str(error), "or restore it from a backup")
+    found: list[PhenoembedError] = [*encoder_faults(contents.path / "encoders"), *head_faults(contents.path / "heads")]
     try:
         chosen(contents.path / "transforms")
     except PhenoembedError as error:
-        what, _, fix = str(error).rpartition("; ")
+        found.append(error)
+    for one in found:
+        what, _, fix = str(one).rpartition("; ")
         yield Fault(what, fix)
-    for head in list_heads(contents.path / "heads"):
-        try:
-            load_head(contents.path / "heads", head.id, None)
-        except Exception as error:  # whatever damaged weights make the libraries raise
-            yield Fault(
-                f"head '{head.id}' cannot be read ({error})", f"delete '{contents.path}/heads/{head.task}/{head.id}'"
-            )

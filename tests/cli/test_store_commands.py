@@ -73,6 +73,18 @@ def test_status_as_json_is_the_pinned_document(folder: Path) -> None:
     assert (found["images"], found["groups"], found["compounds"]) == (72, 24, 6)
 
 
+def test_verify_as_json_says_it_of_a_store_without_a_status(tmp_path: Path) -> None:
+    """Where nothing else can be read any more, the faults are still a document."""
+    store = phenoembed_store.open(tmp_path / "store", create=True)
+    store.write_images(fake_rows())
+    min(store.path.glob("images/*.parquet")).write_bytes(b"")
+    done = run(store.path, "verify", "--json")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert ["images" in fault["what"] and "backup" in fault["fix"] for fault in found["faults"]] == [True]
+    assert found["indexes"] == []
+
+
 @pytest.mark.parametrize(("form", "first"), [("csv", "compound,n"), ("json", "["), ("table", "┌")])
 def test_query_prints_in_every_form(folder: Path, form: str, first: str) -> None:
     done = run(folder, "query", "SELECT compound, count(*) AS n FROM images GROUP BY 1 ORDER BY 1", "--format", form)

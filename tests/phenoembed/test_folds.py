@@ -9,11 +9,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from phenoembed.encoders import load_fold
 from phenoembed.folds import SPLITS, Fold, Split, count_folds, keep_back, make_fold
 from phenoembed.groups import group_images
 from tests.phenoembed.screens import image, layout, table_of
 
-from phenoembed_store.errors import TrainingError
+from phenoembed_store.errors import StoreError, TrainingError
 
 
 def groups_of(rows: list[dict[str, Any]]) -> pa.Table:
@@ -221,3 +222,14 @@ def test_every_compound_of_a_fold_that_can_be_is_trained_on() -> None:
         share = len(fold.known_wells) / (len(fold.known_wells) + len(fold.train))
         assert 0.02 < share < 0.4
         assert np.isfinite(share)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"colour": 1}', None])
+def test_a_damaged_fold_of_an_encoder_is_named(tmp_path: Path, content: str | None) -> None:
+    """No fold is made of what is left."""
+    folder = tmp_path / "encoders" / "abc"
+    folder.mkdir(parents=True)
+    if content is not None:
+        (folder / "fold.json").write_text(content)
+    with pytest.raises(StoreError, match=f"'{folder}/fold.json' cannot be read .*; restore it from a backup, or train"):
+        load_fold(tmp_path, "abc")

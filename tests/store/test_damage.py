@@ -1,18 +1,23 @@
 """A store whose truth is damaged: one line that names the table, and what `verify` says of it."""
 
+import hashlib
+import json
 import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from safetensors.numpy import save_file
 from tests.store.fakes import fake_rows
 
 import phenoembed_store
 from phenoembed_store import Store
 from phenoembed_store.errors import PhenoembedError
+from phenoembed_store.heads import Head
 from phenoembed_store.schema import PREDICTIONS_SCHEMA
 
 
@@ -185,3 +190,77 @@ def test_a_lost_choice_of_transform_is_an_error(store: Store, content: bytes | N
     with pytest.raises(PhenoembedError, match=r"chosen\.json.*restore it from a backup"):
         again.search(compound="taxol")
     assert "chosen.json" in str(again.verify()[0])
+
+
+def trained_encoder(store: Store) -> Path:
+    """The folder of an encoder with weights of its own; its id is the hash of them."""
+    draw = np.random.default_rng(0)
+    weights = {name: draw.normal(size=(40, 3)).astype(np.float32) for name in ("head.b", "encoder.a")}
+    name = hashlib.sha256(b"encoder.a" + weights["encoder.a"].tobytes() + b"head.b" + weights["head.b"].tobytes())
+    folder = store.path / "encoders" / name.hexdigest()[:12]
+    folder.mkdir()
+    save_file(weights, folder / "model.safetensors")
+    config = {"id": folder.name, "dim": 3, "method": "product", "split": "field", "fold": 0, "untrained": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "fold.json").write_text("{}")
+    return folder
+
+
+def saved_head(store: Store) -> Path:
+    """The folder of a head whose config has what JSON changes: a tuple, and keys that are numbers."""
+    draw = np.random.default_rng(0)
+    shapes = {"w1": (4, 8), "b1": (4,), "w2": (2, 4), "b2": (2,)}
+    arrays = {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    config = {"encoder": "enc0", "pair": (1, 2.5), "by_dose": {10: 1, 9: 2}, "temperature": 1.7}
+    return store.path / "heads" / "moa" / store.save_head(Head("moa", ("a", "b"), **arrays, config=config))
+
+
+def harm_by_name(file: Path, harm: str) -> None:
+    if harm == "missing":
+        file.unlink()
+    elif harm == "truncated":
+        file.write_bytes(file.read_bytes()[:-40])
+    elif harm == "no JSON":
+        file.write_text("{\n")
+    elif harm == "a list":
+        file.write_text("[]")
+    else:
+        flip_a_bit(file, 0.9)
+
+
+FILES = [("model.safetensors", "missing"), ("model.safetensors", "truncated"), ("model.safetensors", "flipped")]
+FILES += [(name, harm) for name in ("config.json", "fold.json") for harm in ("missing", "no JSON", "a list")]
+
+
+@pytest.mark.parametrize(("name", "harm"), FILES)
+def test_verify_names_the_damaged_file_of_an_encoder(store: Store, name: str, harm: str) -> None:
+    """Its weights prove themselves: their hash is its id."""
+    folder = trained_encoder(store)
+    assert store.verify() == []
+    harm_by_name(folder / name, harm)
+    (fault,) = store.verify()
+    assert str(folder / name) in fault.what
+    assert "backup" in fault.fix
+    assert "train again" in fault.fix
+    if name == "config.json":  # nor is it taken for one whose embeddings were imported
+        with pytest.raises(PhenoembedError, match=r"config\.json' .*; restore it from a backup, or delete its folder"):
+            store.encoders()
+
+
+HEAD_FILES = [("head.safetensors", harm) for harm in ("missing", "truncated", "flipped")]
+HEAD_FILES += [("config.json", harm) for harm in ("missing", "no JSON", "a list", "flipped")]
+
+
+@pytest.mark.parametrize(("name", "harm"), HEAD_FILES)
+def test_a_damaged_head_is_named_and_not_used(store: Store, name: str, harm: str) -> None:
+    folder = saved_head(store)
+    assert store.verify() == []
+    if (name, harm) == ("config.json", "flipped"):
+        (folder / name).write_text((folder / name).read_text().replace("1.7", "1.3"))
+    else:
+        harm_by_name(folder / name, harm)
+    (fault,) = store.verify()
+    assert str(folder) in fault.what
+    assert "probe again" in fault.fix
+    with pytest.raises(PhenoembedError, match=f"{folder}.* probe again"):
+        store.posterior("moa")
