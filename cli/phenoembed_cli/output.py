@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import typer
 
-from phenoembed_store.documents import finite
+from phenoembed_store.documents import plain
 
 
 class Advance(Protocol):
@@ -21,7 +21,7 @@ class Advance(Protocol):
 
 def print_json(document: Any) -> None:
     """One JSON document, and nothing else, on standard output."""
-    json.dump(finite(document), sys.stdout, indent=2, ensure_ascii=False, default=str, allow_nan=False)
+    json.dump(plain(document), sys.stdout, indent=2, ensure_ascii=False, default=str, allow_nan=False)
     sys.stdout.write("\n")
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+from base64 import b64encode
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,10 +25,18 @@ def posterior_document(found: "pa.Table", top: int) -> dict[str, Any]:
     return {"groups": groups}
 
 
-def finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null, at any depth."""
+def plain(value: Any) -> Any:
+    """What JSON has for a value, at any depth.
+
+    It has no NaN and no infinity, which become null; one kind of number, which decimals (as DuckDB sums integers)
+    become too; and no bytes, which become text in base64.
+    """
     if isinstance(value, dict):
-        return {name: finite(one) for name, one in value.items()}
+        return {name: plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
+        return [plain(one) for one in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats
+from phenoembed_store.documents import plain
 from phenoembed_store.errors import MissingExtra, StoreError
 
 FIELD_NAMES = {
@@ -112,11 +113,12 @@ def _write_csv(table: pa.Table, file: TextIO) -> None:
 def _texts(column: pa.Array) -> list[Any]:
     if pa.types.is_float32(column.type):  # as Python floats they would be written with sixteen digits
         return [None if value is None else str(np.float32(value)) for value in column.to_pylist()]
-    return [json.dumps(value) if isinstance(value, list | dict) else value for value in column.to_pylist()]
+    values = [plain(value) if isinstance(value, list | dict | bytes) else value for value in column.to_pylist()]
+    return [json.dumps(value, default=str) if isinstance(value, list | dict) else value for value in values]
 
 
 def _write_json(table: pa.Table, file: TextIO) -> None:
-    json.dump(table.to_pylist(), file, indent=2, ensure_ascii=False, default=str)
+    json.dump(plain(table.to_pylist()), file, indent=2, ensure_ascii=False, default=str, allow_nan=False)
     file.write("\n")
 
 

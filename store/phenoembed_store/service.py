@@ -20,7 +20,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from phenoembed_store.aggregate import Floats
-from phenoembed_store.documents import finite, posterior_document, search_document
+from phenoembed_store.documents import plain, posterior_document, search_document
 from phenoembed_store.errors import ImageError, NotInStore, PhenoembedError, QueryError, StoreError
 from phenoembed_store.sql import query_errors, select
 from phenoembed_store.store import Store
@@ -142,7 +142,7 @@ class _Json(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(finite(content), ensure_ascii=False, allow_nan=False, default=str).encode()
+        return json.dumps(plain(content), ensure_ascii=False, allow_nan=False, default=str).encode()
 
 
 def _refuse(_request: Request, error: Exception) -> Response:
@@ -184,4 +184,5 @@ def _select(store: Store, asked: Sql) -> dict[str, Any]:
         stop.cancel()
         connection.close()
     rows = [list(row) for row in zip(*(column.to_pylist() for column in found.columns), strict=True)]
-    return {"columns": found.column_names, "rows": rows[: asked.limit], "complete": len(rows) <= asked.limit}
+    shown = plain(rows[: asked.limit])  # FastAPI would make text of decimals and bytes first
+    return {"columns": found.column_names, "rows": shown, "complete": len(rows) <= asked.limit}

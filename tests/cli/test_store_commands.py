@@ -93,6 +93,20 @@ def test_query_prints_in_every_form(folder: Path, form: str, first: str) -> None
     assert "taxol" in done.stdout
 
 
+SUMS = "SELECT sum(file_bytes) AS s, sum(file_bytes) * 1.25 AS d, [sum(field), NULL] AS l, 'ab'::BLOB AS b FROM images"
+
+
+def test_numbers_of_a_query_are_numbers(folder: Path, tmp_path: Path) -> None:
+    """Sums of integers and decimals too, in a file as on standard output; bytes are base64, as CSV has them."""
+    expected = [{"s": 7200, "d": 9000, "l": [108, None], "b": "YWI="}]
+    assert document(folder, "query", SUMS) == expected
+    assert document(folder, "query", "SELECT 0.25 AS a, 'nan'::FLOAT AS b") == [{"a": 0.25, "b": None}]
+    out = tmp_path / "x.json"
+    assert run(folder, "query", SUMS, "--format", "json", "--out", str(out)).returncode == 0
+    assert json.loads(out.read_text()) == expected
+    assert run(folder, "query", SUMS, "--format", "csv").stdout == 's,d,l,b\n7200,9000.00,"[108, null]",YWI=\n'
+
+
 def test_a_query_for_everything_prints_a_table_one_can_read(folder: Path) -> None:
     """However many columns and rows there are: as many as fit, and their number."""
     done = run(folder, "query", "SELECT i.* FROM images i, range(10)")

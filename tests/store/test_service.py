@@ -115,6 +115,7 @@ def test_sql_says_whether_more_rows_were_left(served: tuple[Store, Client]) -> N
         {"columns": ["compound", "count_star()"], "rows": [["DMSO", 12], ["aspirin", 12]], "complete": False},
     )
     assert client.post("/query", sql="SELECT 1 AS a, 2 AS a")[1]["rows"] == [[1, 2]]
+    assert client.post("/query", sql="SELECT sum(field), 0.5, 'a'::BLOB FROM images")[1]["rows"] == [[108, 0.5, "YQ=="]]
     assert client.post("/query", sql="SELECT 'nan'::FLOAT AS a")[1]["rows"] == [[None]]
 
 
