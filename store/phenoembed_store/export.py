@@ -4,10 +4,13 @@ import csv
 import gzip
 import io
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +36,8 @@ FIELD_NAMES = {
 """How the field calls our columns, in CSV and AnnData; other metadata gets the prefix."""
 
 FORMATS = ("parquet", "csv", "anndata", "projector")
+_TABLES = {".csv": "csv", ".csv.gz": "csv", ".json": "json", ".parquet": "parquet"}
+_TABLES |= {".arrow": "arrow", ".feather": "arrow"}
 _SUFFIXES = {".parquet": "parquet", ".csv": "csv", ".csv.gz": "csv", ".h5ad": "anndata"}
 
 
@@ -42,27 +47,55 @@ BINARY = ("parquet", "arrow")
 
 def write_table(table: pa.Table, out: Path | None, form: str) -> None:
     """Write a query's result as csv, json, parquet or arrow; as text on standard output where there is no file."""
-    if form in BINARY:
-        if out is None:
-            raise StoreError(f"{form.capitalize()} is no text: name a file to write to")
-        _write_binary(table, out, form)
-        return
     write = _write_csv if form == "csv" else _write_json
+    if out is None and form in BINARY:
+        raise StoreError(f"{form.capitalize()} is no text: name a file to write to")
     if out is None:
         write(table, sys.stdout)
         return
-    with _open_text(out) as file:
-        write(table, file)
+    with _whole(out) as path:
+        if form in BINARY:
+            _write_binary(table, path, form)
+            return
+        with _open_text(path) as file:
+            write(table, file)
 
 
-def _write_binary(table: pa.Table, out: Path, form: str) -> None:
+def _write_binary(table: pa.Table, path: Path, form: str) -> None:
     if form == "parquet":
         import pyarrow.parquet as pq
 
-        pq.write_table(table, out)
+        pq.write_table(table, path)
         return
-    with pa.OSFile(str(out), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A file to write beside ``out``, which takes its place at the end: until then, what is there stays.
+
+    What is no file (a pipe, /dev/stdout) is written to as it is. Raises StoreError, naming ``out``, for a full disk
+    and the like.
+    """
+    target = out.resolve()
+    beside = target.with_name(f".{uuid4().hex[:8]}-{target.name[-40:]}")
+    if target.exists() and not target.is_file():
+        beside = target
+    try:
+        yield beside
+        if beside != target:
+            os.replace(beside, target)
+    except OSError as error:
+        raise StoreError(f"'{out}' cannot be written ({error.strerror or error})") from error
+    finally:
+        if beside != target:
+            beside.unlink(missing_ok=True)
+
+
+def table_format(out: Path) -> str | None:
+    """The form of a table that a file's name asks for, if its suffix is known."""
+    return next((form for suffix, form in _TABLES.items() if out.name.endswith(suffix)), None)
 
 
 def format_of(out: Path) -> str:
@@ -89,10 +122,10 @@ def export_embeddings(rows: pa.Table, vectors: Floats, features: Sequence[str], 
         named = _named(rows)
         for i, feature in enumerate(features):
             named = named.append_column(feature, pa.array(vectors[:, i]))
-        with _open_text(out) as file:
-            _write_csv(named, file)
+        write_table(named, out, form)
     elif form == "anndata":
-        _write_anndata(_named(rows), vectors, features, out)
+        with _whole(out) as path:
+            _write_anndata(_named(rows), vectors, features, path)
     else:
         _write_projector(rows, vectors, out)
     return form
@@ -140,12 +173,13 @@ def _write_anndata(rows: pa.Table, vectors: Floats, features: Sequence[str], out
 def _write_projector(rows: pa.Table, vectors: Floats, folder: Path) -> None:
     """The two files that https://projector.tensorflow.org loads: vectors.tsv and metadata.tsv."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "vectors.tsv").open("w") as file:
-        file.writelines("\t".join(map(str, vector)) + "\n" for vector in vectors)
-    with (folder / "metadata.tsv").open("w", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(rows.column_names)
-        writer.writerows(list(row.values()) for row in rows.to_pylist())
+    with _whole(folder / "vectors.tsv") as numbers, _whole(folder / "metadata.tsv") as described:
+        with numbers.open("w") as file:
+            file.writelines("\t".join(map(str, vector)) + "\n" for vector in vectors)
+        with described.open("w", newline="") as file:
+            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+            writer.writerow(rows.column_names)
+            writer.writerows(list(row.values()) for row in rows.to_pylist())
 
 
 def _open_text(path: Path) -> TextIO:

@@ -129,6 +129,41 @@ def test_query_writes_binary_tables_with_embeddings(folder: Path, tmp_path: Path
     assert len(written.column("embedding")[0]) == 8
 
 
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("x.csv", b"a,b\n1,x"),
+        ("x.csv.gz", b"\x1f\x8b"),
+        ("x.json", b'[\n  {\n    "a": 1'),
+        ("x.parquet", b"PAR1"),
+        ("x.arrow", b"ARROW1"),
+        ("x.feather", b"ARROW1"),
+    ],
+)
+def test_a_query_s_file_has_the_form_that_its_name_says(folder: Path, tmp_path: Path, name: str, start: bytes) -> None:
+    done = run(folder, "query", "SELECT 1 AS a, 'x' AS b", "--out", str(tmp_path / name))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--json", "--format", "csv"], "--json and --format csv are two forms; choose one"),
+        (["--out", "x.parquet", "--format", "csv"], "'x.parquet' is a name for parquet, not for csv"),
+        (["--out", "x.csv", "--json"], "'x.csv' is a name for csv, not for json"),
+        (["--out", "x.txt"], "'x.txt' names no form: write .csv, .json, .parquet or .arrow, or say --format"),
+        (["--out", "x.csv", "--format", "table"], "a table is for the terminal"),
+        (["--format", "xml"], "'xml' is none of table, csv"),
+    ],
+)
+def test_a_form_that_contradicts_itself_is_wrong_usage(folder: Path, arguments: list[str], message: str) -> None:
+    done = run(folder, "query", "SELECT 1 AS a", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert not Path("x.csv").exists()
+
+
 def test_annotate_says_what_matched(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("compound,target\ntaxol,TUBB\nnobody,X\n")
