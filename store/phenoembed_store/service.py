@@ -1,12 +1,14 @@
 """The store over HTTP: what the command line answers, as JSON. FastAPI stands here alone, over public calls.
 
-A request only reads. Errors that a caller can mend are one line, ``{"error": "..."}``: 404 for what the store does not
-hold, 400 for the rest, 422 for a request that does not fit its form.
+A request only reads. Errors are one line, ``{"error": "..."}``: 404 for what the store does not hold or the service has
+no address for, 405 for another method, 422 for a request that does not fit its form, 400 for the rest that a caller can
+mend, 500 for a fault of ours.
 """
 
 import json
 import socket
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Timer
@@ -14,20 +16,23 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import uvicorn
-from fastapi import Body, FastAPI, Query, Request
+from fastapi import Body, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from phenoembed_store.aggregate import Floats
 from phenoembed_store.documents import plain, posterior_document, search_document
-from phenoembed_store.errors import ImageError, NotInStore, PhenoembedError, QueryError, StoreError
+from phenoembed_store.errors import ImageError, NotInStore, PhenoembedError, QueryError, StoreError, one_line
 from phenoembed_store.sql import query_errors, select
 from phenoembed_store.store import Store
 
 MAX_HITS = 10_000
 MAX_ROWS = 100_000
 MAX_IMAGE_BYTES = 256 * 2**20
+REPEATABLE = ("not_same",)
+"""Parameters of an address that may be given several times."""
 QUERY_SECONDS = 30.0
 """A query of SQL that takes longer is stopped, so that nobody's cross join keeps the others waiting."""
 
@@ -85,9 +90,17 @@ class Sql(_Asked):
 def create_app(store: Store, embed: Embed | None = None) -> FastAPI:
     """The service of one store. ``embed`` makes searches by an image possible; without it they are refused."""
     # the pages that would show the interface load scripts from elsewhere: a laboratory's network may have no elsewhere
-    app = FastAPI(title="phenoembed", docs_url=None, redoc_url=None, default_response_class=_Json)
+    app = FastAPI(
+        title="phenoembed",
+        docs_url=None,
+        redoc_url=None,
+        default_response_class=_Json,
+        dependencies=[Depends(_refuse_repeated)],
+    )
     app.add_exception_handler(PhenoembedError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_form)
+    app.add_exception_handler(HTTPException, _refuse_address)
+    app.add_exception_handler(Exception, _fail)
 
     @app.get("/")
     def status() -> Any:
@@ -149,14 +162,45 @@ def _refuse(_request: Request, error: Exception) -> Response:
     return _Json({"error": str(error)}, status_code=404 if isinstance(error, NotInStore) else 400)
 
 
-def _refuse_form(_request: Request, error: Exception) -> Response:
+def _refuse_repeated(request: Request) -> None:
+    """Of a parameter that is given twice FastAPI would take the last."""
+    names = [name for name, _ in request.query_params.multi_items() if name not in REPEATABLE]
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise RequestValidationError([{"type": "repeated", "loc": ("query", twice[0]), "msg": "given more than once"}])
+
+
+def _refuse_form(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _Json({"error": "; ".join(_fault(fault) for fault in error.errors())}, status_code=422)
+    body = "the image" if request.url.path.endswith("/image") else "the body"
+    return _Json({"error": "; ".join(_fault(fault, body) for fault in error.errors())}, status_code=422)
 
 
-def _fault(fault: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0])
-    return f"{place}: {fault['msg']}"
+def _fault(fault: Mapping[str, Any], body: str) -> str:
+    kind, place = fault["type"], tuple(fault["loc"])
+    if kind == "json_invalid":
+        return f"{body} is no JSON ({fault['ctx']['error']} at character {place[-1]})"
+    if place == ("body",):
+        return f"{body} is empty" if kind == "missing" else f"{body} is no JSON object; send application/json"
+    if kind == "extra_forbidden" and place[-1] == "by":
+        return "by: Extra inputs are not permitted; here it is called level"
+    return f"{'.'.join(str(part) for part in place[1:])}: {fault['msg']}"
+
+
+def _refuse_address(request: Request, error: Exception) -> Response:
+    """What Starlette and FastAPI refuse before any of our functions is asked."""
+    assert isinstance(error, HTTPException)
+    said = {
+        400: "the body is no JSON that can be read",
+        404: f"nothing is at '{request.url.path}'; /openapi.json lists what there is",
+        405: f"'{request.url.path}' does not take {request.method}; /openapi.json lists what it takes",
+    }
+    message = said.get(error.status_code, error.detail)
+    return _Json({"error": one_line(message)}, status_code=error.status_code, headers=error.headers)
+
+
+def _fail(_request: Request, _error: Exception) -> Response:
+    return _Json({"error": "the service failed; what it printed says why"}, status_code=500)
 
 
 def _encode(embed: Embed, image: bytes, encoder: str) -> Floats:

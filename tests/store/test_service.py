@@ -126,6 +126,11 @@ def test_sql_says_whether_more_rows_were_left(served: tuple[Store, Client]) -> N
         ("get", "/search", {}, 400, "one of compound, well, group or vector"),
         ("get", "/search", {"compound": "taxol", "colour": "red"}, 422, "colour: Extra inputs are not permitted"),
         ("get", "/search", {"compound": "taxol", "k": 0}, 422, "k: Input should be greater than or equal to 1"),
+        ("get", "/search", {"compound": "taxol", "by": "image"}, 422, "by: Extra inputs are not permitted; here it is"),
+        ("get", "/search", {"compound": ["taxol", "aspirin"]}, 422, "compound: given more than once"),
+        ("get", "/nowhere", {}, 404, "nothing is at '/nowhere'; /openapi.json lists"),
+        ("get", "/query", {}, 405, "'/query' does not take GET"),
+        ("post", "/search", {"compound": "taxol", "by": "image"}, 422, "here it is called level"),
         ("post", "/search", {"vector": [1, 2]}, 400, "the embeddings have 8 numbers"),
         ("post", "/search", {"compound": "taxol", "where": "true; DROP"}, 400, "--where"),
         ("post", "/posterior", {"head": "moa"}, 404, "moa"),
@@ -141,6 +146,33 @@ def test_a_refusal_is_one_line(
     assert (found, list(document)) == (status, ["error"])
     assert message in document["error"]
     assert "\n" not in document["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body", "status", "message"),
+    [
+        ("/query", "application/json", b"{", 422, "the body is no JSON (Expecting property name enclosed"),
+        ("/query", "application/json", b"", 422, "the body is empty"),
+        ("/query", "application/json", b"[" * 100_000, 400, "the body is no JSON that can be read"),
+        ("/query", "application/json", b"\xff\xfe{", 400, "the body is no JSON that can be read"),
+        ("/query", "application/json", b"[1]", 422, "the body is no JSON object"),
+        ("/query", "text/plain", b'{"sql": "SELECT 1"}', 422, "send application/json"),
+        ("/search/image", "application/octet-stream", b"", 422, "the image is empty"),
+        ("/search/image?k=1&k=2", "application/octet-stream", b"12345678", 422, "k: given more than once"),
+    ],
+)
+def test_a_body_of_another_form_is_refused_in_the_same_shape(
+    served: tuple[Store, Client], path: str, kind: str, body: bytes, status: int, message: str
+) -> None:
+    """Each says what is wrong with it; none is FastAPI's own ``detail``."""
+    found, document = served[1]._ask("POST", path, body, kind)
+    assert (found, list(document)) == (status, ["error"])
+    assert message in document["error"]
+
+
+def test_a_fault_of_ours_has_that_shape_too(served: tuple[Store, Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served[0], "status", lambda: 1 / 0)
+    assert served[1].get("/") == (500, {"error": "the service failed; what it printed says why"})
 
 
 def test_a_bad_image_is_refused_without_our_file_s_name(served: tuple[Store, Client]) -> None:
