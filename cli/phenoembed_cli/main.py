@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed (or images were rejected, the rest being committed), 2 wrong usage, 130 interrupted.
 """
 
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -82,6 +83,7 @@ def main() -> None:
 
 
 def _run() -> int:
+    os.environ["RUST_BACKTRACE"] = "0"  # of the libraries' threads, which would print frames without a name
     try:
         status = app(standalone_mode=False)
     except _UsageError as error:  # an unknown command, option or value

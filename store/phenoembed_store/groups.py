@@ -42,7 +42,8 @@ def stored_groups(table: Table, images: Images) -> pa.Table | None:
             return None
         rows = scan.read(where='"encoder" = $p0', parameters=[images.encoder]).sort_by("group_id")
     except StoreError as error:
-        log.warning("the groups table is damaged, the groups are made anew: %s", error.__cause__ or error)
+        reason = str(error.__cause__ or error).splitlines()[0]
+        log.warning("the groups table is damaged, the groups are made anew: %s", reason)
         return None
     if _checksum(rows) != checksum:
         log.warning("the groups table is damaged, the groups are made anew: its checksum differs")

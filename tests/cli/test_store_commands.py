@@ -85,6 +85,19 @@ def test_verify_as_json_says_it_of_a_store_without_a_status(tmp_path: Path) -> N
     assert found["indexes"] == []
 
 
+def test_damaged_groups_are_one_line_of_a_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the frames that the Delta library's errors carry where a machine asks for backtraces."""
+    store = phenoembed_store.open(tmp_path / "store", create=True)
+    store.write_images(fake_rows())
+    store.refresh()
+    min(store.path.glob("groups/_delta_log/*.json")).write_text("garbage")
+    monkeypatch.setenv("RUST_BACKTRACE", "1")
+    done = run(store.path, "status")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("the groups table is damaged, the groups are made anew: ")
+
+
 @pytest.mark.parametrize(("form", "first"), [("csv", "compound,n"), ("json", "["), ("table", "┌")])
 def test_query_prints_in_every_form(folder: Path, form: str, first: str) -> None:
     done = run(folder, "query", "SELECT compound, count(*) AS n FROM images GROUP BY 1 ORDER BY 1", "--format", form)

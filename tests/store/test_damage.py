@@ -173,6 +173,7 @@ def test_damaged_groups_are_made_anew(store: Store, harm: str, caplog: pytest.Lo
     again = phenoembed_store.open(store.path)
     assert again.groups().equals(expected)
     assert "the groups are made anew" in caplog.text
+    assert len(caplog.text.splitlines()) == 1
     again.refresh()
     caplog.clear()
     assert phenoembed_store.open(store.path).groups().equals(expected)
