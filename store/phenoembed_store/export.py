@@ -156,8 +156,11 @@ def _write_json(table: pa.Table, file: TextIO) -> None:
 
 
 def _write_anndata(rows: pa.Table, vectors: Floats, features: Sequence[str], out: Path) -> None:
+    """Made in memory first: HDF5 crashes at the end of a process that could not write one of its files."""
     try:
         import anndata
+        import h5py  # type: ignore[import-untyped]
+        from anndata.io import write_elem
     except ImportError:
         raise MissingExtra("anndata", "anndata") from None
     import pandas as pd  # type: ignore[import-untyped]  # anndata brings it
@@ -167,7 +170,14 @@ def _write_anndata(rows: pa.Table, vectors: Floats, features: Sequence[str], out
     for name in observed.columns:
         if observed[name].isna().all():  # h5ad knows no column of nothing
             observed = observed.drop(columns=name)
-    anndata.AnnData(X=vectors, obs=observed, var=pd.DataFrame(index=pd.Index(list(features)))).write_h5ad(out)
+    made = anndata.AnnData(X=vectors, obs=observed, var=pd.DataFrame(index=pd.Index(list(features))))
+    made.strings_to_categoricals()
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        write_elem(file, "/", made)
+        if "raw" in file:  # written as nothing, which older readers do not know
+            del file["raw"]
+    out.write_bytes(content.getbuffer())
 
 
 def _write_projector(rows: pa.Table, vectors: Floats, folder: Path) -> None:

@@ -23,7 +23,6 @@ def no_file_larger_than(n_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # HDF5 closes what it cannot write
 @pytest.mark.parametrize("there", [b"the old one", None])
 @pytest.mark.parametrize("name", ["x.parquet", "x.csv", "x.csv.gz", "x.h5ad"])
 def test_an_export_that_fails_leaves_what_was_there(
