@@ -37,9 +37,11 @@ class EncoderInfo:
 def read_encoders(folder: Path, with_images: Mapping[str, int]) -> list[EncoderInfo]:
     """Encoders that have a folder, oldest first; then those that only imported embeddings speak of.
 
-    with_images: the encoders named in the images table, with the dimension of their embeddings.
+    with_images: the encoders named in the images table, with the dimension of their embeddings. Imported ones are
+    nothing without them: of an import that failed, or whose images were all deleted, only the folder is left.
     """
-    found = [_read(path) for path in _folders(folder)]
+    every = [_read(path) for path in _folders(folder)]
+    found = [encoder for encoder in every if encoder.id in with_images or not encoder.imported]
     known = {encoder.id for encoder in found}
     foreign = [
         EncoderInfo(name, "imported", dim=dim, imported=True) for name, dim in with_images.items() if name not in known

@@ -16,9 +16,10 @@ from tests.store.fakes import fake_rows
 
 import phenoembed_store
 from phenoembed_store import Store
-from phenoembed_store.errors import PhenoembedError
+from phenoembed_store.errors import NotInStore, PhenoembedError, StoreError
 from phenoembed_store.heads import Head
 from phenoembed_store.schema import PREDICTIONS_SCHEMA
+from phenoembed_store.tables import Table
 
 
 def a_file(store: Store, pattern: str) -> Path:
@@ -265,3 +266,22 @@ def test_a_damaged_head_is_named_and_not_used(store: Store, name: str, harm: str
     assert "probe again" in fault.fix
     with pytest.raises(PhenoembedError, match=f"{folder}.* probe again"):
         store.posterior("moa")
+
+
+def test_an_import_that_failed_leaves_no_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full at the first write: no encoder of no images is listed, none is the default; then it goes on."""
+    store = phenoembed_store.open(tmp_path / "store", create=True)
+    rows = pa.table(
+        {"plate": ["P"] * 2, "well": ["A01", "A02"], "compound": ["a", "b"], "f1": [1.0, 2], "f2": [2.0, 1]}
+    )
+    with monkeypatch.context() as full:
+        full.setattr(Table, "append", lambda *_: (_ for _ in ()).throw(StoreError("the table cannot be written")))
+        with pytest.raises(StoreError, match="cannot be written"):
+            store.import_profiles(rows, embedding=["f1", "f2"], name="mine")
+    assert store.encoders() == []
+    assert store.status()["encoders"] == []
+    with pytest.raises(NotInStore, match="no trained encoder"):
+        store.default_encoder()
+    store.import_profiles(rows, embedding=["f1", "f2"], name="mine")
+    assert [encoder.id for encoder in store.encoders()] == [store.default_encoder()] == ["mine"]
+    assert store.verify() == []
