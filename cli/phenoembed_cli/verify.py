@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def verify(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
-    """Check every table, embedding, head and index, down to the bytes; say what to do about each fault."""
+    """Check every table, embedding, encoder, head and index, down to the bytes; say what to do about each fault."""
     import phenoembed_store
 
     opened = phenoembed_store.open(store)
