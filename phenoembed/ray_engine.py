@@ -6,6 +6,7 @@ the same paths, or both in object storage.
 """
 
 import logging
+import os
 import pickle
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
@@ -45,7 +46,8 @@ def embed_on_ray(work: Work, batches: Iterable[Batch]) -> Generator[Embedded]:
     ray = _ray()
     started = not ray.is_initialized()
     if started:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        address = os.environ.get("RAY_ADDRESS") or "local"  # Ray itself would join whatever cluster runs here
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield from _answers(ray, work, batches)
     finally:

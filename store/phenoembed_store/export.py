@@ -18,6 +18,7 @@ import pyarrow as pa
 from phenoembed_store.aggregate import Floats
 from phenoembed_store.documents import plain
 from phenoembed_store.errors import MissingExtra, StoreError
+from phenoembed_store.remote import url_of
 
 FIELD_NAMES = {
     "screen": "Metadata_Screen",
@@ -100,6 +101,8 @@ def table_format(out: Path) -> str | None:
 
 def format_of(out: Path) -> str:
     """The format that a file's name asks for; a name without a suffix is a folder for the projector."""
+    if (url := url_of(out)) is not None:
+        raise StoreError(f"'{url}' is in object storage, and files are written on this machine: write one, and copy it")
     for suffix, form in _SUFFIXES.items():
         if out.name.endswith(suffix):
             return form

@@ -11,6 +11,7 @@ import pyarrow as pa
 from phenoembed_store.columns import recognise
 from phenoembed_store.engine import session
 from phenoembed_store.errors import MissingExtra, StoreError
+from phenoembed_store.remote import url_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -92,6 +93,8 @@ def _scanned(path: Path) -> Iterator["DuckDBPyRelation"]:
 
 
 def _check_there(path: Path) -> None:
+    if (url := url_of(path)) is not None:
+        raise StoreError(f"'{url}' is in object storage, and tables are read on this machine: copy it, name the copy")
     if not path.is_file():
         raise StoreError(f"no file at '{path}'")
 

@@ -233,3 +233,25 @@ def test_what_a_worker_cannot_do_is_said(nodes: TwoNodes, trial: Trial, tmp_path
     path.write_bytes(b"nothing")
     with pytest.raises(StoreError, match=f"encoder {trial.trained.encoder} cannot be read"):
         list(embed_on_ray(Work(store.path, (trial.trained.encoder,)), [((0,), ((trial.screen.image_path(0),),))]))
+
+
+@pytest.mark.parametrize(("named", "joined"), [(None, "local"), ("ray://head:10001", "ray://head:10001")])
+def test_no_cluster_is_joined_that_was_not_named(
+    named: str | None, joined: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself would join one that someone else has running on this machine."""
+
+    class Joined(Exception):  # noqa: N818
+        pass
+
+    class Recorder:
+        def is_initialized(self) -> bool:
+            return False
+
+        def init(self, address: str, **_: Any) -> None:
+            raise Joined(address)
+
+    monkeypatch.setattr(ray_engine, "_ray", Recorder)
+    monkeypatch.setenv("RAY_ADDRESS", named) if named else monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(Joined, match=joined):
+        list(embed_on_ray(Work(Path("store"), ("enc",)), []))

@@ -258,3 +258,13 @@ def test_commands_say_what_is_wrong_in_a_line(
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert said in line
+
+
+def test_files_of_tables_and_exports_are_on_this_machine(tmp_path: Path) -> None:
+    """An address where they were to be is named as it was typed, with what to do."""
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    store.write_images(fakes.fake_rows())
+    with pytest.raises(StoreError, match=r"'s3://b/out.csv' is in object storage, and files are written on"):
+        store.export("s3://b/out.csv")
+    with pytest.raises(StoreError, match=r"'s3://b/in.csv' is in object storage, and tables are read on"):
+        store.import_profiles("s3://b/in.csv")
