@@ -53,8 +53,12 @@ def _say(report: dict[str, Any]) -> None:
             f"{joined['table']}: {joined['matched']:,} rows matched on {', '.join(joined['on'])}, "
             f"{joined['unmatched']:,} not; brought {', '.join(joined['columns']) or 'nothing new'}"
         )
-    if report["dropped_features"]:
-        note(f"{len(report['dropped_features'])} features hold no number and were left out")
+    for remark in report["remarks"]:
+        note(remark)
+    for row in report["rejections"]:
+        note(f"rejected: {row['path']}: {row['reason']}")
+    if report["rejected"] > len(report["rejections"]):
+        note("and more: phenoembed query 'SELECT path, reason FROM rejected'")
     note(
         f"{report['encoder']}: {report['added']:,} added, {report['updated']:,} updated, "
         f"{report['rejected']:,} rejected" + (f"; compared under {report['transform']}" if report["transform"] else "")

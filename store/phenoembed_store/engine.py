@@ -26,6 +26,11 @@ def session() -> Iterator["DuckDBPyConnection"]:
         raise
 
 
+def quoted(name: str) -> str:
+    """A column's name as SQL has it, whatever letters are in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 @cache
 def _database() -> "DuckDBPyConnection":
     import duckdb

@@ -8,13 +8,17 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from phenoembed_store import encoders, transforms, writing
+from phenoembed_store import encoders, transforms
 from phenoembed_store.contents import Contents
 from phenoembed_store.errors import StoreError
 from phenoembed_store.profiles import Plan, as_images, describe, plan_profiles, profile_name
 from phenoembed_store.reading import Source, opened
+from phenoembed_store.remarks import FIRST_LINE, Remarks
 from phenoembed_store.schema import IMAGE_KEY, SCREEN_SCHEMA
 from phenoembed_store.writing import Written
+
+SHOWN = 20
+"""Rejected rows that a report lists; the store has them all."""
 
 
 class Importer(Protocol):
@@ -48,7 +52,7 @@ def import_profiles(
         )
         rows, report = _look_through(plan, table)
         store.choose_transform(transform, encoder, rows)
-        written, first, features = Written(), 0, list[str]()
+        written, first, features, refusals = Written(), 0, list[str](), list[dict[str, Any]]()
         for piece in table.pieces():
             described, _ = describe(plan, piece, first)
             accepted, refused = as_images(plan, piece, described)
@@ -58,10 +62,18 @@ def import_profiles(
                     folder, encoder, features, str(source) if isinstance(source, Path) else "a table"
                 )
             written += store.write_images(accepted, refused)
+            refusals += refused.select(["path", "reason"]).slice(0, SHOWN - len(refusals)).to_pylist()
             first += len(piece)
     kind = transforms.chosen(contents.path / "transforms").get(encoder, "none")
     fitted = store.set_transform(kind, encoder) if kind != "none" and encoder in contents.reader.dims() else None
-    return {"encoder": encoder, "transform": fitted, **asdict(written), **report, "features": len(features)}
+    return {
+        "encoder": encoder,
+        "transform": fitted,
+        **asdict(written),
+        **report,
+        "features": len(features),
+        "rejections": refusals,
+    }
 
 
 def _names(plan: Plan, images: pa.Table) -> list[str]:
@@ -73,16 +85,18 @@ def _names(plan: Plan, images: pa.Table) -> list[str]:
 def _look_through(plan: Plan, table: Source) -> tuple[pa.Table, dict[str, Any]]:
     """Everything but the features, read once: keys and roles of all rows, and what was matched to what."""
     pieces, kept, hits, first = [], list[str](), np.zeros(len(plan.further), np.int64), 0
+    remarks = Remarks(plan)
     for piece in table.pieces(plan.described):
         described, found = describe(plan, piece, first)
         pieces.append(described.select([*IMAGE_KEY, "role"]))
+        remarks.see(piece, described)
         hits += np.array(found, np.int64)
         first += len(piece)
         kept = [one for one in described.column_names if one not in SCREEN_SCHEMA.names]
     if not first:
         raise StoreError(f"'{plan.source}' has no rows")
     rows = pa.concat_tables(pieces)
-    writing.refuse_doubles(rows, IMAGE_KEY)
+    _refuse_doubles(plan, rows)
     joined = [
         {
             "table": one.name,
@@ -99,4 +113,20 @@ def _look_through(plan: Plan, table: Source) -> tuple[pa.Table, dict[str, Any]]:
         "joined": joined,
         "dropped_features": list(plan.dropped),
         "kept_metadata": kept,
+        "remarks": remarks.lines(),
     }
+
+
+def _refuse_doubles(plan: Plan, rows: pa.Table) -> None:
+    """Raise StoreError, naming the lines, where two rows are the same image."""
+    first = dict[tuple[Any, ...], int]()
+    for line, key in enumerate(zip(*(rows.column(name).to_pylist() for name in IMAGE_KEY), strict=True), FIRST_LINE):
+        if (other := first.setdefault(key, line)) != line:
+            said = ", ".join(
+                f"{name} {value}" for name, value in zip(IMAGE_KEY, key, strict=True) if value not in ("", 0)
+            )
+            told = ", ".join(name for name in IMAGE_KEY if name in plan.matched.ours)
+            raise StoreError(
+                f"lines {other} and {line} of '{plan.source}' are the same image ({said}), as far as {told} tell; "
+                "a column that tells them apart is named by --map field=THEIRS"
+            )

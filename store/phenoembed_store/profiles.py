@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats
 from phenoembed_store.columns import Matched, match_columns, plain_name, recognise, role_of
-from phenoembed_store.engine import session
+from phenoembed_store.engine import quoted, session
 from phenoembed_store.errors import StoreError
 from phenoembed_store.groups import vectors_column
 from phenoembed_store.parts import embedding_matrix
@@ -39,6 +39,7 @@ class Plan:
     matched: Matched
     features: tuple[str, ...]
     dropped: tuple[str, ...]
+    dropped_because: str
     listed: bool
     further: tuple["Further", ...]
 
@@ -87,7 +88,8 @@ def plan_profiles(
         further.append(_further(path, there))
         there += further[-1].new
     dropped = () if listed else tuple(sorted(set(matched.features) - set(names)))
-    return Plan(encoder, source.name, screen, matched, names, dropped, listed, tuple(further))
+    because = "these features hold no number" if known is None else f"'{encoder}' is stored without these features"
+    return Plan(encoder, source.name, screen, matched, names, dropped, because, listed, tuple(further))
 
 
 def describe(plan: Plan, piece: pa.Table, first: int) -> tuple[pa.Table, list[int]]:
@@ -105,7 +107,7 @@ def describe(plan: Plan, piece: pa.Table, first: int) -> tuple[pa.Table, list[in
 def as_images(plan: Plan, piece: pa.Table, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     """A piece, described, as rows of the images table, and of the rejected table where a feature is no number."""
     matrix = _features(plan, piece)
-    bad = ~np.isfinite(matrix).all(axis=1)
+    bad = ~(np.isfinite(matrix).all(axis=1) & matrix.any(axis=1))
     accepted = _as_images(rows.filter(pa.array(~bad)), matrix[~bad], plan.encoder)
     return accepted, _as_rejected(rows.filter(pa.array(bad)), matrix[bad], plan.encoder)
 
@@ -131,6 +133,11 @@ def _with_embedding(matched: Matched, schema: pa.Schema, embedding: Sequence[str
     missing = [name for name in wanted if name not in schema.names]
     if missing:
         raise StoreError(f"the table has no feature column '{missing[0]}'")
+    if doubled := [name for name in wanted if wanted.count(name) > 1]:
+        raise StoreError(f"--embedding {doubled[0]}: named twice")
+    for name in wanted if embedding is not None else ():
+        if name not in lists and not _is_number(schema.field(name).type):
+            raise StoreError(f"--embedding {name}: the column holds {schema.field(name).type}, not numbers")
     if not wanted:
         raise StoreError("the table has no numeric feature columns; it has: " + ", ".join(schema.names[:20]))
     claimed = {*matched.ours.values(), *wanted}
@@ -159,12 +166,16 @@ def _features(plan: Plan, piece: pa.Table) -> Floats:
     """(rows, features)"""
     if plan.listed:
         name = plan.features[0]
-        return embedding_matrix(piece.column(name).cast(pa.list_(pa.float32())), name)
-    return _matrix(piece, plan.features).astype(np.float32)
+        matrix = embedding_matrix(piece.column(name).cast(pa.list_(pa.float32())), name)
+        if not matrix.shape[1]:
+            raise StoreError(f"column '{name}' holds empty lists")
+        return matrix
+    with np.errstate(over="ignore"):  # what single precision cannot hold is rejected, with the infinite ones
+        return _matrix(piece, plan.features).astype(np.float32)
 
 
 def _matrix(piece: pa.Table, names: Sequence[str]) -> npt.NDArray[np.float64]:
-    columns = [piece.column(name).cast(pa.float64()).fill_null(np.nan).to_numpy() for name in names]
+    columns = [piece.column(name).cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy() for name in names]
     return np.stack(columns, axis=1)
 
 
@@ -191,7 +202,24 @@ def _further(path: Path, there: Sequence[str]) -> Further:
             f"it has: {', '.join(found) or 'nothing that is recognised'}"
         )
     new = tuple(name for name in found if name not in on and name not in there)
+    _refuse_contradictions(path.name, table, {name: found[name] for name in on}, {name: found[name] for name in new})
     return Further(path.name, pa.table({ours: table.column(theirs) for ours, theirs in found.items()}), on, new)
+
+
+def _refuse_contradictions(name: str, table: pa.Table, keys: Mapping[str, str], new: Mapping[str, str]) -> None:
+    """Raise StoreError where rows of one key say different things."""
+    listed = ", ".join(quoted(theirs) for theirs in keys.values())
+    with session() as connection:
+        connection.register("further", table)
+        for ours, theirs in new.items():
+            found = connection.sql(
+                f"SELECT {listed}, min({quoted(theirs)}), max({quoted(theirs)}) FROM further GROUP BY {listed} "
+                f"HAVING count(DISTINCT {quoted(theirs)}) > 1 ORDER BY ALL LIMIT 1"
+            ).fetchall()
+            if found:
+                twice = found[0]
+                key, values = ", ".join(map(str, twice[:-2])), " and ".join(f"'{value}'" for value in twice[-2:])
+                raise StoreError(f"'{name}' says two things of {key}: its {ours} is {values}; keep one row")
 
 
 def _join(described: pa.Table, further: Further) -> tuple[pa.Table, int]:
@@ -225,7 +253,7 @@ def _complete(rows: pa.Table, source: str, screen: str | None, first: int) -> pa
         if needed not in rows.column_names:
             raise StoreError(f"no column for the {needed} was recognised; say which: --map {needed}=THEIRS")
     n = len(rows)
-    columns = {name: rows.column(name).to_pylist() for name in SCREEN_SCHEMA.names if name in rows.column_names}
+    columns = {name: _values(rows.column(name), name) for name in SCREEN_SCHEMA.names if name in rows.column_names}
     columns.setdefault("compound", [None] * n)
     roles = [
         role_of(_text(c), _text(r)) for c, r in zip(columns["compound"], columns.get("role", [None] * n), strict=True)
@@ -236,7 +264,7 @@ def _complete(rows: pa.Table, source: str, screen: str | None, first: int) -> pa
         for c, role in zip(columns["compound"], roles, strict=True)
     ]
     columns["concentration_um"] = [
-        0.0 if role == "control" or dose is None else dose
+        0.0 if role == "control" or dose is None or dose != dose else dose
         for dose, role in zip(columns.get("concentration_um", [None] * n), roles, strict=True)
     ]
     columns["well"] = [_canonical_well(_text(well) or "") for well in columns["well"]]
@@ -245,19 +273,41 @@ def _complete(rows: pa.Table, source: str, screen: str | None, first: int) -> pa
     columns.setdefault("replicate", columns["plate"])
     for name, value in DEFAULTS.items():
         columns[name] = [value if one is None else one for one in columns.get(name, [value] * n)]
-    try:
-        front = [_typed(columns[f.name], f.type) for f in SCREEN_SCHEMA]
-    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
-        raise StoreError(f"a column of the table does not fit ({error}); point to the right one with --map") from None
+    front = [_typed(columns[f.name], f, first) for f in SCREEN_SCHEMA]
     others = [name for name in rows.column_names if name not in SCREEN_SCHEMA.names]
     return pa.table([*front, *(rows.column(name) for name in others)], names=[*SCREEN_SCHEMA.names, *others])
 
 
-def _typed(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    if kind == pa.string():
-        return pa.array([_text(value) for value in values], kind)
-    convert = float if kind == pa.float64() else int
-    return pa.array([convert(float(value)) for value in values], kind)
+def _typed(values: Sequence[Any], field: pa.Field, first: int) -> pa.Array:
+    if field.type == pa.string():
+        return pa.array([_text(value) for value in values], field.type)
+    return pa.array([_number(value, field, first + i + 2) for i, value in enumerate(values)], field.type)
+
+
+def _number(value: Any, field: pa.Field, line: int) -> float | int:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    whole = field.type != pa.float64()
+    if not np.isfinite(number) or (field.name == "concentration_um" and number < 0) or (whole and number % 1):
+        wanted = (
+            "a whole number" if whole else "a number of 0 or more" if field.name == "concentration_um" else "a number"
+        )
+        raise StoreError(
+            f"{field.name} is '{value}' in line {line}, where {wanted} is wanted; "
+            f"--map {field.name}=THEIRS names another column"
+        )
+    return int(number) if whole else number
+
+
+def _values(column: pa.ChunkedArray, name: str) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except OverflowError:  # an infinite date: what a table of "inf" alone is taken for
+        raise StoreError(
+            f"{name} holds {column.type} that are out of range; --map {name}=THEIRS names another column"
+        ) from None
 
 
 def _text(value: Any) -> str | None:
@@ -286,7 +336,8 @@ def _as_images(rows: pa.Table, matrix: Floats, encoder: str) -> pa.Table:
 
 def _as_rejected(rows: pa.Table, matrix: Floats, encoder: str) -> pa.Table:
     bad = (~np.isfinite(matrix)).sum(axis=1) if len(matrix) else np.zeros(0, np.int64)
-    reasons = pa.array([f"{count} of its features are no finite number" for count in bad], pa.string())
+    said = [f"{count} of its features are no finite number of 32 bits" for count in bad]
+    reasons = pa.array([one if count else "all its features are zero" for one, count in zip(said, bad, strict=True)])
     rows = rows.append_column("reason", reasons).append_column("encoder", pa.array([encoder] * len(rows), pa.string()))
     return rows.select(REJECTED_SCHEMA.names)
 

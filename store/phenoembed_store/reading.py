@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from phenoembed_store.columns import recognise
-from phenoembed_store.engine import session
+from phenoembed_store.engine import quoted, session
 from phenoembed_store.errors import MissingExtra, StoreError
 from phenoembed_store.remote import url_of
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 TEXT = frozenset(("screen", "plate", "well", "channel", "replicate", "compound", "role", "path", "inchikey"))
 """Columns that are names even where they look like numbers: plate 007 is not plate 7."""
 
+
+DELIMITERS = ",\t;|"
 
 PIECE_VALUES = 1 << 23
 """Values in a piece of a table, more or less: 64 MB as doubles."""
@@ -51,7 +54,7 @@ def opened(source: Path | pa.Table) -> Iterator[Source]:
             schema = relation.limit(0).to_arrow_table().schema
 
             def read(columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
-                listed = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+                listed = ", ".join(map(quoted, columns))
                 with _read_errors(source):
                     for batch in relation.project(listed).to_arrow_reader(rows):
                         yield pa.Table.from_batches([batch])
@@ -86,10 +89,33 @@ def _scanned(path: Path) -> Iterator["DuckDBPyRelation"]:
             if path.suffix == ".parquet":
                 relation = connection.read_parquet(str(path))
             else:
+                _check_text(path)
                 names = connection.read_csv(str(path), header=True, all_varchar=True).columns
                 text = {theirs: "VARCHAR" for ours, theirs in recognise(names).items() if ours in TEXT}
                 relation = connection.read_csv(str(path), header=True, sample_size=-1, dtype=text)
         yield relation
+
+
+def _check_text(path: Path) -> None:
+    """Raise StoreError for a file that is empty or no UTF-8, and for a row of more or fewer cells than the header."""
+    import csv
+    import gzip
+
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        try:
+            header = next(file, b"").decode("utf-8-sig")
+            if not header.strip():
+                raise StoreError(f"'{path}' is empty")
+            delimiter = max(DELIMITERS, key=header.count)
+            lines = csv.reader(chain([header], (line.decode() for line in file)), delimiter=delimiter, strict=False)
+            wanted = len(next(lines))
+            for row in lines:
+                if row and len(row) != wanted:
+                    raise StoreError(f"line {lines.line_num} of '{path}' has {len(row)} cells, its header {wanted}")
+        except UnicodeDecodeError as error:
+            raise StoreError(f"'{path}' is not in UTF-8 ({error.reason}): save it so") from None
+        except (OSError, EOFError, csv.Error) as error:
+            raise StoreError(f"cannot read '{path}': {error}") from None
 
 
 def _check_there(path: Path) -> None:
@@ -119,7 +145,10 @@ def _read_anndata(path: Path) -> pa.Table:
         raise MissingExtra("anndata", "anndata") from None
     import numpy as np
 
-    data = anndata.read_h5ad(path)
+    try:
+        data = anndata.read_h5ad(path)
+    except Exception as error:  # whatever HDF5 makes of the file
+        raise StoreError(f"cannot read '{path}' as AnnData: {str(error).splitlines()[0]}") from None
     dense = data.X.toarray() if hasattr(data.X, "toarray") else np.asarray(data.X)
     table = pa.Table.from_pandas(data.obs, preserve_index=False)
     for i, name in enumerate(data.var_names):

@@ -1,6 +1,7 @@
 """Import, export and transforms: columns recognised, values kept to the bit, controls scaled."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -100,7 +101,7 @@ def test_rows_with_missing_numbers_are_rejected_and_empty_features_left_out(tmp_
     table = PLAIN.set_column(6, "f3", pa.array([None] * 3, pa.float64()))
     report = store.import_profiles(table, name="mine")
     assert (report["added"], report["rejected"], report["dropped_features"]) == (2, 1, ["f3"])
-    assert store.rejected().column("reason").to_pylist() == ["1 of its features are no finite number"]
+    assert store.rejected().column("reason").to_pylist() == ["1 of its features are no finite number of 32 bits"]
     assert store.vectors()[0].column("well").to_pylist() == ["A01", "A02"]
 
 
@@ -123,7 +124,7 @@ def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
         (PLAIN, {"embedding": ["f9"]}, "no feature column 'f9'"),
         (PLAIN.select(["plate", "well"]), {}, "no numeric feature columns"),
         (PLAIN, {"transform": "log"}, "no transform 'log'; one of: none, robust, percentile"),
-        (pa.concat_tables([PLAIN, PLAIN]).slice(0, 5), {"embedding": ["f2"]}, "one image is given twice"),
+        (pa.concat_tables([PLAIN, PLAIN]).slice(0, 5), {"embedding": ["f2"]}, "are the same image"),
     ],
 )
 def test_a_table_that_cannot_be_imported_says_why(
@@ -238,3 +239,87 @@ def test_mixing_two_transforms_is_refused(tmp_path: Path) -> None:
     store.import_profiles(table, name="mine", transform="percentile")
     with pytest.raises(StoreError, match=r"'mine' are compared under 'percentile'.*cannot be mixed"):
         store.import_profiles(table, name="mine", transform="robust")
+
+
+HEAD = "plate,well,compound,concentration_um,f0,f1\n"
+ROWS = "P1,A01,a,1,0.5,1.5\nP1,A02,b,2,2.5,3.5\nP1,A03,DMSO,0,1,1\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "says"),
+    [
+        (b"", {}, "is empty"),
+        ((HEAD + ROWS + "P9,A04\n").encode(), {}, "line 5 of .* has 2 cells, its header 6"),
+        ((HEAD + ROWS + "P9,A04,c,1,2,3,4\n").encode(), {}, "line 5 of .* has 7 cells, its header 6"),
+        ((HEAD + ROWS).replace("P1,A01,a", "P1,A01,caf\xe9").encode("latin-1"), {}, "is not in UTF-8"),
+        ((HEAD + ROWS).encode("utf-16"), {}, "is not in UTF-8"),
+        ((HEAD + ROWS).replace("a,1,", "a,1 uM,").encode(), {}, "concentration_um is '1 uM' in line 2"),
+        ((HEAD + ROWS).replace("b,2,", "b,-2,").encode(), {}, "concentration_um is '-2' in line 3"),
+        ((HEAD + ROWS).replace("A02", "A01").encode(), {}, "lines 2 and 3 of 'profiles.csv' are the same image"),
+        ((HEAD + ROWS).encode(), {"embedding": ["compound"]}, "--embedding compound: the column holds string"),
+        ((HEAD + ROWS).encode(), {"embedding": ["f0", "f0"]}, "--embedding f0: named twice"),
+        ((HEAD + "P1,A01,a,inf,1,2\nP1,A02,b,inf,3,4\n").encode(), {}, "concentration_um"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_says_where(
+    tmp_path: Path, content: bytes, options: dict[str, Any], says: str
+) -> None:
+    (tmp_path / "profiles.csv").write_bytes(content)
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    with pytest.raises(StoreError, match=says):
+        store.import_profiles(tmp_path / "profiles.csv", **options)
+    assert store.status()["images"] == 0
+
+
+def test_a_file_that_is_no_anndata_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("anndata")
+    (tmp_path / "profiles.h5ad").write_bytes(b"no HDF5")
+    with pytest.raises(StoreError, match=r"profiles\.h5ad' as AnnData"):
+        phenoembed_store.open(tmp_path / "s", create=True).import_profiles(tmp_path / "profiles.h5ad")
+
+
+def test_metadata_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "profiles.csv").write_text(HEAD + ROWS)
+    (tmp_path / "moa.csv").write_text("compound,moa\na,x\nb,z\na,y\nb,\n")
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    with pytest.raises(StoreError, match=r"'moa\.csv' says two things of a: its moa is 'x' and 'y'"):
+        store.import_profiles(tmp_path / "profiles.csv", joined=[tmp_path / "moa.csv"])
+
+
+def test_what_was_not_taken_for_what_it_may_be_is_said(tmp_path: Path) -> None:
+    """Text among numbers, rows without a dose, a table without compounds, features that are stored or are not."""
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    (tmp_path / "profiles.csv").write_text((HEAD + ROWS).replace("2.5", "x").replace("a,1,", "a,,"))
+    remarks = store.import_profiles(tmp_path / "profiles.csv", name="mine")["remarks"]
+    assert remarks == [
+        "column 'f0' was taken for text, not a feature: 'x' in line 3 is no number",
+        "1 treated rows have no concentration and stand at 0 micromolar",
+    ]
+    (tmp_path / "more.csv").write_text(HEAD + ROWS)
+    assert store.import_profiles(tmp_path / "more.csv", name="mine")["remarks"] == [
+        "'mine' is stored without these features, and were left out: f0"
+    ]
+    (tmp_path / "bare.csv").write_text("plate,well,f0\nP1,A01,1\nP1,A02,2\n")
+    (remark,) = store.import_profiles(tmp_path / "bare.csv")["remarks"]
+    assert "every row is taken for a DMSO control" in remark
+
+
+def test_numbers_that_32_bits_cannot_hold_are_rejected_and_large_integers_are_not(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    table = pa.table(
+        {
+            "plate": ["P1"] * 4,
+            "well": ["A01", "A02", "A03", "A04"],
+            "compound": list("abcd"),
+            "f0": [1e39, 1.0, 0.0, 2.0],
+            "f1": [1, 1152921504606846976, 0, 3],
+        }
+    )
+    report = phenoembed_store.open(tmp_path / "s", create=True).import_profiles(table)
+    assert (report["added"], report["rejected"]) == (2, 2)
+    assert [row["reason"] for row in report["rejections"]] == [
+        "1 of its features are no finite number of 32 bits",
+        "all its features are zero",
+    ]
+    assert not recwarn.list
