@@ -53,8 +53,7 @@ class GroupEvidence:
         if len(some):
             choice, image = np.nonzero(kept[some])
             places = self.configuration[image]
-            weight = self.head.weights(*(self._numbers(name)[image] for name in ("concentration_um", "time_h")))
-            found[some] = group_posteriors(self.head, self.vectors[image], choice, places, weight)
+            found[some] = group_posteriors(self.head, self.vectors[image], choice, places)
         return found
 
     def log_odds(self, called: int, rival: int, kept: Flags | None = None) -> Doubles:
@@ -80,9 +79,6 @@ class GroupEvidence:
             {column: one, "n_images": int(mine[i].sum()), "p_without": float(without[i]), "p_alone": float(alone[i])}
             for i, one in enumerate(there)
         ]
-
-    def _numbers(self, column: str) -> Doubles:
-        return np.array([record[column] for record in self.records], np.float64)
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,13 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 
-from phenoembed_store.aggregate import Floats, number
+from phenoembed_store.aggregate import Floats
 from phenoembed_store.errors import NotInStore, StoreError
 from phenoembed_store.records import read_record
 
 WEIGHTS = ("w1", "b1", "w2", "b2")
 ATTENTION = ("attention_v", "attention_v_bias", "attention_u", "attention_u_bias", "attention_w")
 """Arrays that an ``attention`` head has besides: (units, dim), (units,), (units, dim), (units,), (units,)."""
-CONFIGURATION_WEIGHTS = "configuration_weights"
-"""The array a ``balanced`` head may have: a weight for each [concentration_um, time_h] in config["configurations"]."""
-
 
 Doubles = npt.NDArray[np.float64]
 
@@ -34,7 +31,7 @@ class Head:
 
     w1: (hidden, dim); b1: (hidden,); w2: (classes, hidden); b2: (classes,). ``config`` names the encoder, the method,
     the temperature (default 1), the fold and the metrics. ``extra``: arrays that a method needs besides, by name: those
-    of ATTENTION, or CONFIGURATION_WEIGHTS. How each method makes a posterior of them: posterior.py.
+    of ATTENTION. How each method makes a posterior of them: posterior.py.
     """
 
     task: str
@@ -59,8 +56,6 @@ class Head:
         if self.method == "attention":
             units = np.size(self.extra.get("attention_w", ()))
             shapes |= {name: (units, dim) if name[-2:] in ("_v", "_u") else (units,) for name in ATTENTION}
-        if CONFIGURATION_WEIGHTS in self.extra:
-            shapes[CONFIGURATION_WEIGHTS] = (len(self.config.get("configurations", ())),)
         return shapes
 
     def __repr__(self) -> str:
@@ -83,21 +78,6 @@ class Head:
     def logits(self, embeddings: Floats) -> Floats:
         """Class scores of single images, (images, classes)."""
         found: Floats = self.activations(embeddings) @ self.w2.T + self.b2
-        return found
-
-    def weights(self, concentration_um: Doubles, time_h: Doubles) -> Doubles:
-        """What the configuration of each image weighs, (images,): 1 where the head says nothing of it."""
-        if CONFIGURATION_WEIGHTS not in self.extra:
-            return np.ones(len(concentration_um))
-        known = {
-            (round(float(dose), 6), round(float(time), 6)): float(weight)
-            for (dose, time), weight in zip(
-                self.config["configurations"], self.extra[CONFIGURATION_WEIGHTS], strict=True
-            )
-        }
-        codes, first = number(concentration_um, time_h)
-        pairs = zip(concentration_um[first].tolist(), time_h[first].tolist(), strict=True)
-        found: Doubles = np.array([known.get((round(dose, 6), round(time, 6)), 1.0) for dose, time in pairs])[codes]
         return found
 
 

@@ -21,36 +21,30 @@ class Members:
     """Images of some groups, and where each belongs.
 
     embeddings: (images, dim); group: (images,) numbers 0..n-1, every one present; configuration: (images,) numbers,
-    those of images of one group differ where their dose or time does; weight: (images,) what the configuration weighs.
+    those of images of one group differ where their dose or time does.
     """
 
     embeddings: Floats
     group: Integers
     configuration: Integers
-    weight: Doubles
 
 
-def group_posteriors(
-    head: Head, embeddings: Floats, group: Integers, configuration: Integers, weight: Doubles | None = None
-) -> Doubles:
+def group_posteriors(head: Head, embeddings: Floats, group: Integers, configuration: Integers) -> Doubles:
     """Q(y | X) of the groups 0..n-1 that ``group`` deals the images into: softmax(scores / temperature), (n, classes).
 
     The scores are those of ``group_scores``.
     """
-    return softmax(group_scores(head, embeddings, group, configuration, weight) / head.temperature)
+    return softmax(group_scores(head, embeddings, group, configuration) / head.temperature)
 
 
-def group_scores(
-    head: Head, embeddings: Floats, group: Integers, configuration: Integers, weight: Doubles | None = None
-) -> Doubles:
+def group_scores(head: Head, embeddings: Floats, group: Integers, configuration: Integers) -> Doubles:
     """Scores of the groups 0..n-1 by the head's method, one of METHODS, before any temperature: (n, classes).
 
-    ``weight`` (default 1) is for ``balanced`` alone. Raises StoreError for a method that is not known.
+    Raises StoreError for a method that is not known.
     """
     if head.method not in METHODS:
         raise StoreError(f"no posterior is known for the method '{head.method}'; there are: {', '.join(METHODS)}")
-    weight = np.ones(len(group)) if weight is None else weight
-    return METHODS[head.method](head, Members(embeddings, group, configuration, weight))
+    return METHODS[head.method](head, Members(embeddings, group, configuration))
 
 
 def softmax(logits: Doubles) -> Doubles:
@@ -70,14 +64,13 @@ def _added(head: Head, members: Members) -> Doubles:
 
 
 def _balanced(head: Head, members: Members) -> Doubles:
-    """``balanced``: sum over configurations c of w_c (mean of z_i over c's images); w_c is 1 unless the head says."""
+    """``balanced``: sum over configurations c of the mean of z_i over c's images."""
     part, first = number(members.group, members.configuration)
     sums, counts = _sum_activations(head, members.embeddings, part)
-    weight = members.weight[first]
-    means = weight[:, None] * sums / counts[:, None]
+    means = sums / counts[:, None]
     units = deal(members.group[first])
-    weights = np.add.reduceat(weight[units.rows], units.starts[:-1])
-    return _last_layer(head, np.add.reduceat(means[units.rows], units.starts[:-1], axis=0), weights)
+    added = np.add.reduceat(means[units.rows], units.starts[:-1], axis=0)
+    return _last_layer(head, added, units.counts().astype(np.float64))
 
 
 def _embedding_mean(head: Head, members: Members) -> Doubles:
@@ -161,8 +154,7 @@ def posterior_table(head: Head, images: Images, rows: Integers, by: Sequence[str
             raise StoreError(f"no column '{column}'{closest(column, images.column_names)}")
     unit, first = images.numbered(by, rows) if by else (np.zeros(len(rows), np.int64), rows[:1])
     vectors = images.vectors if len(rows) == len(images) else images.vectors[rows]
-    weight = head.weights(*(_numbers(images, name)[rows] for name in ("concentration_um", "time_h")))
-    found = group_posteriors(head, vectors, unit, _configurations(images)[rows], weight)
+    found = group_posteriors(head, vectors, unit, _configurations(images)[rows])
     best = found.argmax(axis=1)
     keys = images.table.select(list(by)).take(pa.array(first))
     table = pa.table(
@@ -184,7 +176,3 @@ def _configurations(images: Images) -> Integers:
     slot = np.where(control, images.configuration, -1)
     codes, _ = number(images.codes("concentration_um"), images.codes("time_h"), slot)
     return codes
-
-
-def _numbers(images: Images, column: str) -> Doubles:
-    return np.asarray(images.rows.column(column).to_numpy(), np.float64)

@@ -19,21 +19,12 @@ GATE = {
 }
 
 
-def make_head(
-    method: str = "product",
-    temperature: float = 1.0,
-    *,
-    encoder: str = "enc0",
-    weights: dict[tuple[float, float], float] | None = None,
-) -> Head:
+def make_head(method: str = "product", temperature: float = 1.0, *, encoder: str = "enc0") -> Head:
     draw = np.random.default_rng(7)
     shapes = {"w1": (16, 8), "b1": (16,), "w2": (4, 16), "b2": (4,)} | (GATE if method == "attention" else {})
     arrays = {name: (0.3 * draw.normal(size=shape)).astype(np.float32) for name, shape in shapes.items()}
     extra = {name: arrays.pop(name) for name in GATE if name in arrays}
     config: dict[str, object] = {"encoder": encoder, "method": method, "temperature": temperature}
-    if weights:
-        config["configurations"] = [list(pair) for pair in weights]
-        extra["configuration_weights"] = np.array(list(weights.values()), np.float32)
     return Head("compound", ("a", "b", "c", "d"), **arrays, config=config, extra=extra)
 
 
@@ -93,20 +84,6 @@ def test_balanced_evidence_does_not_count_duplicates(store: Store) -> None:
     for dose, vector in zip(table.column("concentration_um").to_pylist(), vectors, strict=True):
         by_dose.setdefault(dose, []).append(image_logits(head, vector))
     scores = np.sum([np.mean(images, axis=0) for images in by_dose.values()], axis=0)
-    (row,) = store.posterior(head, where="compound = 'taxol'").to_pylist()
-    assert row["probabilities"] == pytest.approx(softmax(list(scores)), abs=1e-5)
-
-
-def test_a_configuration_weighs_what_the_head_learned(store: Store) -> None:
-    """A balanced head's weights are looked up by dose and time; a configuration it never saw weighs 1."""
-    head = make_head("balanced", weights={(1.0, 24.0): 0.25, (20.0, 24.0): 3.0, (5.0, 48.0): 9.0})
-    table, vectors = store.vectors("compound = 'taxol'")
-    weights = {1.0: 0.25, 5.0: 1.0, 20.0: 3.0}
-    doses = table.column("concentration_um").to_pylist()
-    scores = np.zeros(4)
-    for dose, weight in weights.items():
-        images = [image_logits(head, v) for d, v in zip(doses, vectors, strict=True) if d == dose]
-        scores += weight * np.mean(images, axis=0)
     (row,) = store.posterior(head, where="compound = 'taxol'").to_pylist()
     assert row["probabilities"] == pytest.approx(softmax(list(scores)), abs=1e-5)
 
@@ -188,8 +165,8 @@ def test_a_head_that_cannot_be_used_is_refused(store: Store) -> None:
         store.posterior(make_head(), by=["compond"])
 
 
-@pytest.mark.parametrize("head", [make_head("attention"), make_head("balanced", weights={(1.0, 24.0): 0.5})])
-def test_what_a_method_needs_besides_is_saved_with_the_head(store: Store, head: Head) -> None:
+def test_what_a_method_needs_besides_is_saved_with_the_head(store: Store) -> None:
+    head = make_head("attention")
     loaded = store.head(store.save_head(head))
     assert loaded.extra.keys() == head.extra.keys()
     for name, array in head.extra.items():
