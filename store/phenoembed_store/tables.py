@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from phenoembed_store import checksums, remote
-from phenoembed_store.engine import session
+from phenoembed_store.engine import quoted, session
 from phenoembed_store.errors import Overtaken, StoreError
 
 log = logging.getLogger("phenoembed")
@@ -246,7 +246,7 @@ class Scan:
             source = "read_parquet($files, union_by_name = true)"
             named = {"files": list(self.files)}
             stored = connection.sql(f"SELECT * FROM {source}", params=named).columns
-            picked = ", ".join(f'"{name}"' if name in stored else f'NULL AS "{name}"' for name in wanted)
+            picked = ", ".join(quoted(name) if name in stored else f"NULL AS {quoted(name)}" for name in wanted)
             values = named | {f"p{i}": value for i, value in enumerate(parameters)}
             rows = connection.sql(f"SELECT {picked} FROM {source} WHERE {where}", params=values).to_arrow_table()
         return rows.cast(schema)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from phenoembed_store.engine import session
+from phenoembed_store.engine import quoted, session
 from phenoembed_store.errors import StoreError
 from phenoembed_store.parts import embedding_matrix
 from phenoembed_store.schema import FILE_SCHEMA, IMAGE_KEY, IMAGES_SCHEMA, QUALITY, REJECTED_SCHEMA, SCREEN_SCHEMA
@@ -81,7 +81,7 @@ def update_metadata(images: Table, rows: pa.Table, encoder: str) -> int:
     with session() as connection:
         connection.register("stored", scan.read([*IMAGE_KEY, *of_files], *where))
         connection.register("new", rows.append_column("_n", pa.array(np.arange(len(rows)))))
-        kept = ", ".join(f's."{name}"' for name in of_files)
+        kept = ", ".join(f"s.{quoted(name)}" for name in of_files)
         full = connection.sql(
             f"SELECT new.* EXCLUDE (_n), {kept} FROM new JOIN stored s USING ({_listed(IMAGE_KEY)}) ORDER BY _n"
         ).to_arrow_table()
@@ -196,11 +196,13 @@ def _compare(
     compared = [name for name in scan.schema.names if name not in NOT_COMPARED] if columns is None else list(columns)
     stored = scan.read([*KEY, *compared], *near(rows, rows.column("encoder")[0].as_py()))
     differs = [
-        f's."{name}" IS DISTINCT FROM n."{name}"' if name in rows.column_names else f's."{name}" IS NOT NULL'
+        f"s.{quoted(name)} IS DISTINCT FROM n.{quoted(name)}"
+        if name in rows.column_names
+        else f"s.{quoted(name)} IS NOT NULL"
         for name in compared
     ]
     differs += [
-        f'n."{name}" IS NOT NULL' for name in rows.column_names if name not in {*scan.schema.names, *NOT_COMPARED}
+        f"n.{quoted(name)} IS NOT NULL" for name in rows.column_names if name not in {*scan.schema.names, *NOT_COMPARED}
     ]
     with session() as connection:
         shown = [name for name in rows.column_names if name not in NOT_COMPARED or name in KEY]
@@ -222,7 +224,7 @@ def near(keys: pa.Table, encoder: str) -> tuple[str, list[object]]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
+    return ", ".join(quoted(name) for name in names)
 
 
 def with_screen_columns(rows: pa.Table) -> pa.Table:

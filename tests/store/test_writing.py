@@ -249,3 +249,9 @@ def test_encoders_come_and_go(tmp_path: Path) -> None:
     assert [info.id for info in reader.encoders()] == ["one", "two"]
     store.delete_images("true")
     assert list(reader.encoders()) == []
+
+
+def test_a_column_may_have_a_quote_in_its_name(store: Store) -> None:
+    odd = ROWS.slice(0, 3).append_column('we"ird', pa.array(["a", "b", "c"]))
+    assert store.write_images(odd) == Written(0, 3, 0)
+    assert store.write_images(odd) == Written(0, 0, 0)
