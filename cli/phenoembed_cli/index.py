@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store, Transform
-from phenoembed_cli.output import note, print_json, progress_bar
+from phenoembed_cli.output import check_choice, note, print_json, progress_bar
 from phenoembed_cli.plates import Plates, read_plates, reads_plates
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def index(
     ] = "local",
     workers: Annotated[
         int | None,
-        typer.Option("--workers", help="Threads that read, or a cluster's processes; as fits when not given."),
+        typer.Option("--workers", min=1, help="Threads that read, or a cluster's processes; as fits when not given."),
     ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images a batch of the encoder.")] = 64,
     precision: Annotated[str, typer.Option("--precision", help="Of the network's arithmetic: 32 or bf16.")] = "32",
@@ -47,6 +47,10 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Embed every image that is new or changed, and make the store searchable."""
+    check_choice("--engine", engine, ("local", "ray"))
+    check_choice("--precision", precision, ("32", "bf16"))
+    if transform is not None:
+        check_choice("--transform", transform, ("none", "robust", "percentile"))
     if dry_run:
         raise typer.Exit(_preview(plates, reading, as_json))
     from phenoembed.indexing import index_screen

@@ -141,12 +141,14 @@ def as_typed(reading: Mapping[str, Any]) -> list[str]:
 
 def parse_map(pairs: Sequence[str] | None) -> dict[str, str]:
     """``["concentration_um=dose_um"]`` -> ``{"concentration_um": "dose_um"}``."""
-    mapping = {}
+    mapping = dict[str, str]()
     for pair in pairs or []:
         ours, equals, theirs = pair.partition("=")
         if not (ours and equals and theirs):
             raise typer.BadParameter(f"'{pair}' is not OURS=THEIRS, e.g. --map concentration_um=dose_um")
-        mapping[ours.strip()] = theirs.strip()
+        earlier = mapping.setdefault(ours.strip(), theirs.strip())
+        if earlier != theirs.strip():
+            raise typer.BadParameter(f"--map {ours.strip()} is given twice: '{earlier}' and '{theirs.strip()}'")
     return mapping
 
 

@@ -14,7 +14,7 @@ def simulate(
     compounds: Annotated[int, typer.Option(help="Compounds, inactive ones among them.")] = 24,
     replicates: Annotated[int, typer.Option(help="Replicates, each on plates of its own.")] = 3,
     fields: Annotated[int, typer.Option(help="Fields of view a well.")] = 4,
-    size: Annotated[int, typer.Option(help="Pixels of an image's side.")] = 96,
+    size: Annotated[int, typer.Option(min=1, help="Pixels of an image's side.")] = 96,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
     as_json: Json = False,
 ) -> None:

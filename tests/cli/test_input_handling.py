@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from phenoembed_cli import main
 from phenoembed_cli.output import print_json, print_table
@@ -63,3 +64,29 @@ def test_dry_run_lists_a_fault_a_line(tmp_path: Path) -> None:
     assert len(faults) == 3  # the well, the concentration, the file that is not there
     assert any("Z99" in fault for fault in faults)
     assert any("few" in fault for fault in faults)
+
+
+def test_a_column_mapped_twice_is_wrong_usage() -> None:
+    from phenoembed_cli.plates import parse_map
+
+    with pytest.raises(typer.BadParameter, match="--map compound is given twice: 'a' and 'b'"):
+        parse_map(["compound=a", "compound=b"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["index", "nowhere", "--dry-run", "--precision", "16"],
+        ["index", "nowhere", "--dry-run", "--engine", "x"],
+        ["index", "nowhere", "--transform", "zzz"],
+        ["index", "nowhere", "--workers", "-3"],
+        ["train", "nowhere", "--epochs", "0"],
+        ["train", "nowhere", "--batch-size", "0"],
+        ["simulate", "nowhere", "--size", "0"],
+    ],
+)
+def test_a_wrong_value_of_an_option_is_wrong_usage_before_anything_is_read(arguments: list[str]) -> None:
+    command = [sys.executable, "-c", "from phenoembed_cli.main import main; main()", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert arguments[-2] in done.stderr
