@@ -7,7 +7,7 @@ import typer
 
 from phenoembed_cli.config import Config
 from phenoembed_cli.options import DEFAULT_STORE, Json, Store
-from phenoembed_cli.output import first_process, note, print_json, print_table, progress_bar
+from phenoembed_cli.output import check_choice, first_process, note, print_json, print_table, progress_bar
 from phenoembed_cli.plates import DEFAULT_PLATES, Plates, as_typed, choose_preparation, read_plates, reads_plates
 from phenoembed_store import remote
 from phenoembed_store.mirror import mirrored
@@ -59,6 +59,13 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train an encoder on groups of images over dose and time, holding a fold out to test it."""
+    from phenoembed.folds import SPLITS
+    from phenoembed.refinements import AVERAGES
+
+    check_choice("--split", split, SPLITS)
+    check_choice("--average", average, AVERAGES)
+    if fold != "all" and not fold.isdecimal():
+        raise typer.BadParameter(f"--fold '{fold}' is neither a number from 0 nor all")
     screen = read_plates(plates, reading)
     # these take seconds: what is wrong with the plates is said first
     from phenoembed.refinements import Refinements
