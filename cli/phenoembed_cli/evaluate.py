@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store, Where
-from phenoembed_cli.output import note, print_json, print_table, progress_bar
+from phenoembed_cli.output import check_choice, note, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from phenoembed.evaluation.outcome import Outcome
@@ -35,8 +35,10 @@ def evaluate(
     from phenoembed_store import open as open_store
 
     opened = open_store(store)
-    from phenoembed.evaluation import evaluate as run  # takes seconds: a store that is not there is said first
+    from phenoembed.evaluation import NAMES  # takes seconds: a store that is not there is said first
+    from phenoembed.evaluation import evaluate as run
 
+    check_choice("EXPERIMENT", experiment, NAMES)
     with progress_bar(experiment, unit="steps") as advance:
         outcome = run(opened, experiment, encoder=encoder, where=where, links=links, progress=advance)
     if as_json:

@@ -60,7 +60,7 @@ def train(
 ) -> None:
     """Train an encoder on groups of images over dose and time, holding a fold out to test it."""
     from phenoembed.folds import SPLITS
-    from phenoembed.refinements import AVERAGES
+    from phenoembed.refinements import AVERAGES, Refinements
 
     check_choice("--split", split, SPLITS)
     check_choice("--average", average, AVERAGES)
@@ -68,9 +68,11 @@ def train(
         raise typer.BadParameter(f"--fold '{fold}' is neither a number from 0 nor all")
     screen = read_plates(plates, reading)
     # these take seconds: what is wrong with the plates is said first
-    from phenoembed.refinements import Refinements
+    from phenoembed.methods import METHODS
     from phenoembed.settings import Settings
     from phenoembed.training import train_folds
+
+    check_choice("--method", method, METHODS)
 
     def stage(name: str) -> Any:
         return progress_bar(name, unit=_UNITS[name.split(",")[0]])

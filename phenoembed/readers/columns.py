@@ -11,6 +11,7 @@ import pyarrow as pa
 from phenoembed.readers.sheet import Faults, Sheet
 from phenoembed.readers.units import constant
 from phenoembed.screen import READING_COLUMNS
+from phenoembed_store.errors import one_line
 from phenoembed_store.schema import RESERVED, SCREEN_SCHEMA
 
 OPTIONAL = ("screen", "channel", "z", "replicate", "role")
@@ -63,7 +64,7 @@ def name_columns(
     chosen |= {ours: known[ours] for ours in SCREEN_SCHEMA.names if ours in known and ours not in mapping}
     for ours in required:
         if ours not in chosen and ours not in mapping:
-            faults.add(_missing(ours, [name for name in names if name not in chosen.values()]))
+            faults.add(_missing(ours, [name for name in names if name not in chosen.values()], names))
     for name in names:
         if name not in chosen.values():
             named = ANNOTATIONS.get(name.casefold(), name)
@@ -91,7 +92,7 @@ def _known_names(names: Sequence[str]) -> dict[str, str]:
     return known
 
 
-def _missing(ours: str, left: Sequence[str]) -> str:
+def _missing(ours: str, left: Sequence[str], names: Sequence[str]) -> str:
     likely = SYNONYMS.get(ours, "").split()
     found = next((name for name in left if re.sub("[^a-z0-9]", "", name.casefold()) in likely), None)
     found = found or next(iter(difflib.get_close_matches(ours, left, n=1, cutoff=0.75)), None)
@@ -100,7 +101,7 @@ def _missing(ours: str, left: Sequence[str]) -> str:
     if ours == "compound":
         return "column 'compound' is missing; --layout FILE says what is in the wells, or --map compound=THEIRS"
     constant = '; --map "concentration_um=5 uM" gives all rows one' if ours == "concentration_um" else ""
-    return f"column '{ours}' is missing; the file has {', '.join(map(repr, left)) or 'no other columns'}{constant}"
+    return f"column '{ours}' is missing; the file has {', '.join(map(repr, names))}{constant}"
 
 
 def _did_you_mean(name: str, names: Sequence[str]) -> str:
@@ -112,6 +113,8 @@ def _did_you_mean(name: str, names: Sequence[str]) -> str:
 
 def _refuse_clashes(chosen: Mapping[str, str], faults: Faults) -> None:
     for ours, theirs in chosen.items():
+        if '"' in ours or not ours.isprintable():
+            faults.add(f"a column cannot be called {one_line(ours)!r}: rename it, or --map ANOTHER_NAME=THIS_ONE")
         if ours.casefold() in TAKEN:
             faults.add(f"column '{ours}' has a name the store gives a column of its own: --map my_{ours}={theirs}")
     for folded, count in Counter(ours.casefold() for ours in chosen).items():

@@ -73,6 +73,8 @@ def _read_one(path: Path, sheet: Sheet, mapping: Mapping[str, str]) -> Layout:
         if name in SCREEN_SCHEMA.names and name not in COLUMNS:
             sheet.faults.add(f"column '{name}' is of an image, not of a well; a layout has {', '.join(COLUMNS)}")
     ours = {name: sheet.columns[theirs] for name, theirs in chosen.items() if name in COLUMNS}
+    if not sheet.rows:
+        sheet.faults.add("it has a header and no rows")
     typed, bad = type_rows(ours, {}, sheet.rows, sheet.faults)
     places = _places(typed, sheet.rows, bad, sheet.faults) if "well" in typed else {}
     sheet.faults.raise_any()
@@ -133,7 +135,8 @@ def _places(typed: Mapping[str, pa.Array], rows: Sequence[int], bad: Bad, faults
     plates = typed["plate"] if "plate" in typed else pa.repeat("", len(rows))
     for i, first in repeats(row_ids([plates, typed["well"]])):
         if not bad[i] and not bad[first]:
-            faults.add(f"well {typed['well'][i]} of plate '{plates[i]}' is in row {rows[first]} too", rows[i])
+            where = f" of plate '{plates[i]}'" if "plate" in typed else ""
+            faults.add(f"well {typed['well'][i]}{where} is in row {rows[first]} too", rows[i])
     keys = zip(plates.to_pylist(), typed["well"].to_pylist(), strict=True)
     return {key: place for place, key in enumerate(keys)}
 

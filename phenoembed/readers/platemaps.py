@@ -4,6 +4,7 @@ What comes out has ``well``, ``compound``, ``concentration_um``, and ``plate`` w
 other columns stay. A concentration needs its unit: in the column's name, in a column of units, or in the cell.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -49,7 +50,25 @@ def in_our_columns(sheet: Sheet, mapping: Mapping[str, str]) -> Sheet:
     if "concentration_um" not in kept:
         columns, told = _with_dose(columns, sheet, mapping)
         notes += told
+    elif "concentration_um" in columns:
+        _refuse_another_dose(columns, sheet)
     return Sheet(columns, sheet.rows, sheet.faults, tuple(notes))
+
+
+def _refuse_another_dose(columns: Mapping[str, pa.Array], sheet: Sheet) -> None:
+    """Rows in which a column such as ``dose_nM`` says another concentration than ``concentration_um`` are faults."""
+    ours = as_text(columns["concentration_um"]).to_pylist()
+    for name, column in columns.items():
+        said = unit_of_column(name) if name != "concentration_um" else None
+        if said is None or said[0].casefold().replace("_", " ") not in DOSES:
+            continue
+        for row, first, other in zip(sheet.rows, ours, as_text(column).to_pylist(), strict=True):
+            try:
+                same = None in (first, other) or math.isclose(float(first), float(other) * said[1], rel_tol=1e-6)
+            except ValueError:
+                continue  # a cell that is no number is told when it is read
+            if not same:
+                sheet.faults.add(f"concentration_um is {first}, but {name} is {other}: leave one out", row)
 
 
 def _with_dose(

@@ -37,7 +37,10 @@ def open_store(path: str | Path, create: bool = False) -> Store:
         mirror.pull()
         there = any(remote.listing(f"{mirror.url}/{name}") for name in PARTS)
     if not there and not create:
-        raise NotInStore(f"no store at '{place}'; run `phenoembed index PLATES`, or name another with --store")
+        raise NotInStore(
+            f"no store at '{place}'; run `phenoembed train PLATES` and `phenoembed index PLATES`, "
+            "or name another with --store"
+        )
     if create:
         (folder / "encoders").mkdir(parents=True, exist_ok=True)
     return Store(folder, mirror=mirror)

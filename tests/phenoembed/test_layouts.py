@@ -206,3 +206,19 @@ def test_a_layout_that_is_no_file_is_said(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "map.csv", "no file"), (tmp_path, "a folder; name the file in it")):
         with pytest.raises(PhenoembedError, match=f"--layout .* is {reason}"):
             read_screen(tmp_path, layout=path)
+
+
+def test_two_doses_that_disagree_are_a_fault(tmp_path: Path) -> None:
+    head = "well,compound,dose_nM,concentration_um"
+    agreed = write(tmp_path / "agreed.csv", head, "A01,a,1000,1", "A02,b,,5", "A03,DMSO,0,0")
+    assert [row[3] for row in contents(agreed)] == [1.0, 5.0, 0.0]
+    (fault,) = faults(write(tmp_path / "layout.csv", head, "A01,a,1000,5", "A02,b,2000,2"))
+    assert "row 2" in fault
+    assert "concentration_um is 5, but dose_nM is 1000" in fault
+
+
+def test_a_layout_without_rows_or_with_a_well_twice_says_so(tmp_path: Path) -> None:
+    head = "well,compound,concentration_um"
+    assert faults(write(tmp_path / "empty.csv", head)) == ("it has a header and no rows",)
+    (fault,) = faults(write(tmp_path / "twice.csv", head, "A01,a,1", "A01,b,2"))
+    assert fault == "row 3: well A01 is in row 2 too"

@@ -213,6 +213,8 @@ def test_names_the_store_needs_are_refused(tmp_path: Path) -> None:
         "column 'set' has a name the store gives a column of its own: --map my_set=set",
         "columns 'moa' and 'MOA' differ only in case",
     )
+    (fault,) = faults(write(tmp_path, f'{HEADER},"we""ird"', "a.tif,P1,A01,1,24,taxol,1,1"))
+    assert fault.startswith("a column cannot be called 'we\"ird'")
 
 
 def test_channels(tmp_path: Path) -> None:

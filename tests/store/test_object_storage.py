@@ -227,7 +227,7 @@ def test_what_is_missing_or_damaged_there_is_a_fault(bucket: Bucket) -> None:
 
 
 def test_what_is_not_there_is_said_in_a_line(bucket: Bucket) -> None:
-    with pytest.raises(NotInStore, match=f"no store at '{bucket.url}/none'; run `phenoembed index PLATES`"):
+    with pytest.raises(NotInStore, match=f"no store at '{bucket.url}/none'; run `phenoembed train PLATES`"):
         phenoembed_store.open(f"{bucket.url}/none")
     for create in (True, False):
         with pytest.raises(StoreError, match="nothing at 's3://no-such-bucket/"):

@@ -136,7 +136,7 @@ def test_vectors_are_in_the_same_order_whatever_order_they_came_in(tmp_path: Pat
 
 
 def test_a_store_that_is_not_there_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(NotInStore, match=r"no store at '.*'; run `phenoembed index PLATES`"):
+    with pytest.raises(NotInStore, match=r"no store at '.*'; run `phenoembed train PLATES`"):
         phenoembed_store.open(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="is a file"):
