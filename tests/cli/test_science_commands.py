@@ -114,7 +114,7 @@ def test_a_config_file_gives_options_and_what_is_typed_goes_first(plates: Path, 
     assert "no folder" in error_of("train", "nowhere", "--config", recipe, *store)[1]
     config = tmp_path / "run.toml"
     config.write_text('split = "plate"\nfold = "4"\n')
-    assert "split 'plate' is not one of" in error_of("train", plates, "--config", config, *store)[1]
+    assert "--split 'plate' is none of" in error_of("train", plates, "--config", config, *store)[1]
     typed = error_of("train", plates, "--config", config, "--split", "replicate", *store)
     assert "fold 4 of the replicate split does not exist" in typed[1]
     for text, complaint in (("epoch = 3", "has 'epoch', which is no option"), ("epochs 3", "is no TOML")):

@@ -222,7 +222,7 @@ def test_a_store_without_images_says_what_to_run(tmp_path: Path, visit: Callable
 
 def test_no_store_says_what_to_run(tmp_path: Path, visit: Callable[..., AppTest]) -> None:
     test = visit(tmp_path / "nowhere", "compound")
-    assert test.code[0].value.startswith("phenoembed index PLATES")
+    assert test.code[0].value.startswith("phenoembed train PLATES")
 
 
 def test_a_store_that_is_written_meanwhile_is_followed(
