@@ -12,6 +12,7 @@ from phenoembed_cli.plates import Plates, read_plates, reads_plates
 if TYPE_CHECKING:
     from phenoembed.indexing import Indexed
 
+ENGINES = ("local", "ray")
 SHOWN = 20  # rejected images listed on the terminal; the store has them all
 
 
@@ -47,10 +48,13 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Embed every image that is new or changed, and make the store searchable."""
-    check_choice("--engine", engine, ("local", "ray"))
-    check_choice("--precision", precision, ("32", "bf16"))
-    if transform is not None:
-        check_choice("--transform", transform, ("none", "robust", "percentile"))
+    from phenoembed.encoding import PRECISIONS
+
+    from phenoembed_store.transforms import KINDS
+
+    check_choice("--engine", engine, ENGINES)
+    check_choice("--precision", precision, PRECISIONS)
+    check_choice("--transform", transform or "none", KINDS)
     if dry_run:
         raise typer.Exit(_preview(plates, reading, as_json))
     from phenoembed.indexing import index_screen

@@ -119,6 +119,8 @@ def _look_through(plan: Plan, table: Source) -> tuple[pa.Table, dict[str, Any]]:
 
 def _refuse_doubles(plan: Plan, rows: pa.Table) -> None:
     """Raise StoreError, naming the lines, where two rows are the same image."""
+    if len(rows.group_by(list(IMAGE_KEY), use_threads=False).aggregate([])) == len(rows):
+        return
     first = dict[tuple[Any, ...], int]()
     for line, key in enumerate(zip(*(rows.column(name).to_pylist() for name in IMAGE_KEY), strict=True), FIRST_LINE):
         if (other := first.setdefault(key, line)) != line:
