@@ -84,7 +84,7 @@ def main() -> None:
 def measure(ours: Ours, peers: Sequence[Peer], vectors: np.ndarray, count: int) -> None:
     asking = queries(vectors, count + TUNED_ON)
     index = ours.images.index
-    kind = f"{index.manifest.kind}, {index.faiss.nlist} lists, {index.manifest.nprobe} probed" if index else "flat"
+    kind = f"{len(index.lists)} lists, {index.manifest.lists_probed:.1f} probed" if index else "flat"
     print(f"\n{len(vectors):,} x {vectors.shape[1]}, {count} queries; ours: {kind}")
     unfiltered(ours, peers, asking[TUNED_ON:], asking[:TUNED_ON])
     for share in SHARES:
@@ -103,8 +103,9 @@ def unfiltered(ours: Ours, peers: Sequence[Peer], asking: np.ndarray, tuning: np
     calls, notes = _tuned(ours, peers, [(query, None) for query in tuning])
     index = ours.images.index
     if index:
-        parameters = faiss.SearchParametersIVF(nprobe=index.manifest.nprobe)
-        calls["raw FAISS, same index"] = lambda query, _: index.faiss.search(query[None], 10, params=parameters)[1][0]
+        parameters = faiss.SearchParametersIVF(nprobe=max(1, int(index.manifest.lists_probed)))
+        raw = index.lists.index
+        calls["raw FAISS, same index"] = lambda query, _: raw.search(query[None], 10, params=parameters)[1][0]
         alone, _ = alternate({name: calls[name] for name in ("ours", "raw FAISS, same index")}, asked)
         times = ", ".join(f"{name} {milliseconds(one):.3f} ms" for name, one in alone.items())
         print(f"\nthe two of them alone, in turn: {times}")

@@ -90,7 +90,7 @@ class Filters:
         return connection, view
 
     def _numbered(self, table: pa.Table) -> pa.Table:
-        return table.append_column(ROW, pa.array(np.arange(len(self._source), dtype=np.int64)))
+        return table.append_column(ROW, pa.array(np.arange(len(self._source), dtype=np.int32)))
 
 
 def check_expression(where: str) -> dict[str, Any]:

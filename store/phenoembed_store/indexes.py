@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from phenoembed_store import ivf
 from phenoembed_store.aggregate import Floats, Integers
-from phenoembed_store.ivf import Measured, affordable_lists, faiss_module, inner_products, parameters
+from phenoembed_store.ivf import Lists, Measured, Probe, faiss_module, inner_products
 from phenoembed_store.parts import Part
 from phenoembed_store.subset import Subset
 
@@ -38,6 +38,12 @@ FLAT_LIMIT = 20_000
 TAIL_SHARE = 0.1
 """Share of images that may have come since the index was made: they are compared exactly, beside it."""
 BLOCK = 1 << 20
+FEW = 1000
+"""Images that are compared one by one in the time that a call of FAISS takes (0.15 ms)."""
+CODES = 3
+"""8-bit vectors of a list that are looked at in the time of comparing with one image that a filter lets pass."""
+SPARE = 1.5
+"""So many times the images are looked at that should do for a filter: by chance fewer pass around a query."""
 CHECKED_AT_OPEN = 64
 """Blocks of each file that opening checks; ``verify`` checks all."""
 
@@ -53,10 +59,10 @@ class Manifest:
     kind: str
     vectors: int
     dim: int
-    nprobe: int
+    reach: dict[str, float]  # by depth: see ``ivf.Measured``
     reranked: int
-    nprobe_filtered: dict[str, int]  # by the share of images that pass
     recall_at_10: float
+    lists_probed: float
     checksums: dict[str, list[int]]
 
 
@@ -70,7 +76,7 @@ class Index:
     vectors: Floats
     scaled: Floats
     norms: Floats
-    faiss: Any
+    lists: Lists
 
     def __len__(self) -> int:
         return self.manifest.vectors
@@ -80,18 +86,18 @@ class Index:
 
         query: (dim,), of length one. None where comparing every row is faster, or needed for all of the k to be found.
         """
-        nprobe = self._lists(k, among)
-        if nprobe is None:
-            return None
-        fetched = min(self.manifest.reranked * k, len(self) if among is None else len(among))
-        _, found = self.faiss.search(query[None], fetched, params=parameters(nprobe, among))
-        ids = found[0]
-        if ids[-1] < 0:  # the lists hold too few that pass, so that those around the query hardly do
-            return None
-        norms = np.maximum(self.norms.take(ids), np.float32(1e-30))
-        scores: Floats = np.divide(self.scaled.take(ids, axis=0).dot(query), norms)
-        best = np.argsort(-scores, kind="stable")[:k]
-        return ids[best], scores[best]
+        for depth, probe in self._probes(query, k, among):
+            ids = self.lists.candidates(query, probe, min(depth * self.manifest.reranked, len(self)))
+            if among is not None:
+                passing = among.flags[ids]
+                if np.count_nonzero(passing[:depth]) < k:  # around the query fewer pass than elsewhere
+                    continue
+                ids = ids[passing]
+            norms = np.maximum(self.norms.take(ids), np.float32(1e-30))
+            scores: Floats = np.divide(self.scaled.take(ids, axis=0).dot(query), norms)
+            best = np.argsort(-scores, kind="stable")[:k]
+            return ids[best], scores[best]
+        return None
 
     def cosines(self, query: Floats, rows: Integers) -> Floats:
         """Exact cosines of these rows with the query (dim,), of length one."""
@@ -100,20 +106,21 @@ class Index:
         )
         return found
 
-    def _lists(self, k: int, among: Subset | None) -> int | None:
-        """How many lists to probe; None where it costs more than comparing every row that passes.
+    def _probes(self, query: Floats, k: int, among: Subset | None) -> Iterator[tuple[int, Probe]]:
+        """How many of the nearest have to be found for k of them to pass, as it seems, and the lists they are in.
 
-        It was measured for ten hits; more hits lie in more lists.
+        The next is for where it was not enough. None is more work than comparing every row that passes.
         """
-        nlist, more = int(self.faiss.nlist), -(-k // 10)
-        if among is None:
-            return min(nlist, self.manifest.nprobe * more)
-        share = len(among) / len(self)
-        known = [one for one in self.manifest.nprobe_filtered if float(one) <= share]
-        if len(among) <= ivf.FEW or not known:
-            return None
-        nprobe = min(nlist, self.manifest.nprobe_filtered[max(known, key=float)] * more)
-        return nprobe if nprobe <= affordable_lists(nlist, len(among), len(self)) else None
+        wanted, most = float(k), len(self.lists)
+        if among is not None:
+            wanted *= SPARE * len(self) / max(len(among), 1)
+            most = CODES * (len(among) - FEW) * len(self.lists) // len(self)
+        for depth, reach in self.manifest.reach.items():
+            if int(depth) >= wanted:
+                probe = self.lists.within(query, reach)
+                if len(probe.lists) > most:
+                    return
+                yield int(depth), probe
 
 
 def build(
@@ -141,10 +148,7 @@ def build(
             kind="ivf-sq8",
             vectors=len(part.rows),
             dim=int(part.vectors.shape[1]),
-            nprobe=measured.nprobe,
-            reranked=measured.reranked,
-            nprobe_filtered=measured.filtered,
-            recall_at_10=measured.recall_at_10,
+            **measured._asdict(),
             checksums=checksums,
         )
         (beside / "manifest.json").write_text(json.dumps(asdict(manifest)))
@@ -159,10 +163,10 @@ def _write_files(folder: Path, part: Part) -> tuple[Measured, dict[str, list[int
     """Everything but the manifest; the lists to probe, and the recall they give, and every file's checksums."""
     with ThreadPoolExecutor(1) as beside:  # a disk and a processor, each with its own work
         arrays = beside.submit(_write_arrays, folder, part)
-        index, known = ivf.make_lists(part.scaled, part.norms)
-        lists = beside.submit(_write_lists, folder / "ivf.faiss", index)
-        measured = ivf.measure(index, known)
-        return measured, arrays.result() | lists.result()
+        lists, known = ivf.make_lists(part.scaled, part.norms)
+        written = beside.submit(_write_lists, folder / "ivf.faiss", lists.index)
+        measured = ivf.measure(lists, known, part.scaled, part.norms)
+        return measured, arrays.result() | written.result()
 
 
 def _write_arrays(folder: Path, part: Part) -> dict[str, list[int]]:
@@ -217,7 +221,7 @@ def open_index(folder: Path, manifest: Manifest) -> Index | None:
     except (OSError, ValueError, RuntimeError, pa.ArrowInvalid) as error:
         log.warning("index %s: %s; making it anew", folder.name, str(error).splitlines()[0])
         return None
-    return Index(folder, manifest, rows, vectors, compared, norms, found)
+    return Index(folder, manifest, rows, vectors, compared, norms, Lists.of(found))
 
 
 def first_damage(folder: Path, manifest: Manifest, blocks: int | None = None) -> str | None:

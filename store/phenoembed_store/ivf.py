@@ -1,6 +1,11 @@
-"""Inverted lists of 8-bit vectors, by FAISS: how they are made, and how many of them have to be probed."""
+"""Inverted lists of 8-bit vectors, by FAISS: how they are made, and which of them a query probes.
 
-from collections.abc import Iterator
+A query probes every list whose centre is nearly as near as the nearest one, so that one in the midst of a list probes
+that list, and one between lists all of those around it (as Chen et al., 2021, SPANN, do with a ratio of distances). How
+near is near enough is measured on the store's own vectors: see ``measure``.
+"""
+
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,19 +16,16 @@ import numpy as np
 
 from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.errors import MissingExtra
-from phenoembed_store.subset import Subset
 
 RECALL_WANTED = 0.999
+LOST = 0.0005
+"""Share of the true neighbours that may lie in lists which are not probed; others are lost to the 8-bit vectors."""
 SAMPLE = 128
-"""Images whose ten nearest, by index and exactly, are compared to measure the recall: 1,280 pairs tell 0.999."""
-SHARES = (0.5, 0.25, 0.1, 0.05, 0.025)
-"""Shares of all images among which they are looked for too, to measure how many lists a filter needs."""
-NEAREST = 1000
-"""Their nearest that are found exactly: 25 of them are in the smallest share, where ten are wanted."""
-FEW = 1000
-"""Images that are compared one by one in the time that a call of FAISS takes (0.15 ms)."""
-FEW_LISTS = 32
-"""Under a filter so many lists, a quarter of all, or twice as many as where more passes are tried at most."""
+"""Images whose nearest are found exactly, to measure by: 1,280 pairs of ten nearest tell 0.999."""
+DEPTHS = (10, 20, 40, 80, 160, 320)
+"""How many of the nearest: the ten that pass a filter are among the first forty or so where a third passes."""
+ROUNDING = 1e-6
+"""Between inner products of the same vectors of length one, summed in two orders."""
 POINTS_PER_LIST = 128
 """Vectors that the lists' centres are trained on, for each of them. With half as many, clusters that share a list are
 torn apart: of 120,000 vectors in 600 clusters and 120 lists, 16 lists instead of 2 had to be probed for one recall."""
@@ -31,34 +33,57 @@ BLOCK = 16_384
 """Vectors that are scaled to length one, or compared, at a time."""
 RERANKED = (2, 4, 8)
 """Candidates fetched for every hit wanted, to be ranked by their exact vectors: the least of these that suffices."""
-ID_COST = 0.02
-"""What it costs to pass over an image that a filter leaves out, in comparisons."""
 
 
 class Measured(NamedTuple):
-    """The lists to probe without a filter and the recall that gives; with one, by the share that passes."""
+    """What searches go by.
 
-    nprobe: int
+    reach: how far below the nearest centre's cosine that of another may be whose list is probed, by depth. reranked:
+    candidates fetched for every hit. recall_at_10, lists_probed: what these give without a filter, mean of the sample.
+    """
+
+    reach: dict[str, float]
     reranked: int
     recall_at_10: float
-    filtered: dict[str, int]
+    lists_probed: float
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """Queries whose true neighbours are known, among some of the vectors or all: ``truth`` (queries, 10), -1: none."""
+class Probe(NamedTuple):
+    """Lists to look into, and the cosines of their centres with the query: (lists,) each."""
+
+    lists: Integers
+    cosines: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Lists:
+    """FAISS's inverted lists. ``centres``: (lists, dim), of length one, more or less."""
 
     index: Any
-    queries: Floats
-    truth: Integers
-    among: Subset | None = None
+    centres: Floats
 
-    def recall(self, nprobe: int, reranked: int) -> float:
-        """Share of the true neighbours among the candidates that are fetched."""
-        fetched = self.truth.shape[1] * reranked
-        _, found = self.index.search(self.queries, fetched, params=parameters(nprobe, self.among))
-        hits = [np.isin(true[true >= 0], some).sum() for some, true in zip(found, self.truth, strict=True)]
-        return float(sum(hits) / np.count_nonzero(self.truth >= 0))
+    @classmethod
+    def of(cls, index: Any) -> "Lists":
+        return cls(index, index.quantizer.reconstruct_n(0, index.nlist))
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    def within(self, query: Floats, reach: float) -> Probe:
+        """The lists whose centres are so near the query (dim,), of length one."""
+        cosines = self.centres @ query
+        lists = np.flatnonzero(cosines >= cosines.max() - reach)
+        return Probe(lists, cosines[lists])
+
+    def candidates(self, query: Floats, probe: Probe, count: int) -> Integers:
+        """Rows of the nearest by their 8-bit vectors, best first; fewer where the lists hold fewer."""
+        faiss = faiss_module()
+        found, scores = np.empty(count, np.int64), np.empty(count, np.float32)
+        arrays = (probe.lists, probe.cosines, scores, found)
+        pointers = [faiss.swig_ptr(array) for array in arrays]
+        asking, parameters = faiss.swig_ptr(np.ascontiguousarray(query)), _parameters(len(probe.lists))
+        self.index.search_preassigned_c(1, asking, count, *pointers, False, parameters)
+        return found if found[-1] >= 0 else found[found >= 0]
 
 
 def faiss_module() -> Any:
@@ -69,8 +94,8 @@ def faiss_module() -> Any:
         raise MissingExtra("faiss", "cpu") from None
 
 
-def make_lists(scaled: Floats, norms: Floats) -> tuple[Any, "Nearest"]:
-    """The FAISS index of all vectors, and some of them with their true neighbours, to measure it by."""
+def make_lists(scaled: Floats, norms: Floats) -> tuple[Lists, "Nearest"]:
+    """All vectors in lists, and some of them with their true neighbours, to measure it by."""
     faiss = faiss_module()
     n, dim = scaled.shape
     nlist = 1 << int(np.log2(np.sqrt(n)) + 0.25)  # a power of two near the root: 256 of 138,240, 1,024 of a million
@@ -78,64 +103,50 @@ def make_lists(scaled: Floats, norms: Floats) -> tuple[Any, "Nearest"]:
     index = faiss.IndexIVFScalarQuantizer(
         quantizer, dim, nlist, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
     )
-    index.cp.niter = 6  # more moves the lists little; after four, a million needed 28 lists probed, after six 2
+    index.cp.niter = 6  # after four, four times as many lists of a million are probed; after ten, as many
     index.cp.max_points_per_centroid = POINTS_PER_LIST
     sample = np.sort(np.random.default_rng(0).choice(n, min(n, POINTS_PER_LIST * nlist), replace=False))
     index.train(_unit(scaled[sample], norms[sample]))
     picked = np.random.default_rng(1).choice(n, min(SAMPLE, n), replace=False)
-    nearest = Nearest(_unit(scaled[picked], norms[picked]), min(NEAREST, n))
+    nearest = Nearest(_unit(scaled[picked], norms[picked]), min(DEPTHS[-1], n))
     for start in range(0, n, BLOCK):
         part = slice(start, start + BLOCK)
         unit = _unit(scaled[part], norms[part])
         index.add(unit)
         nearest.see(unit, start)
-    return index, nearest
+    return Lists.of(index), nearest
 
 
-def measure(index: Any, known: "Nearest") -> Measured:
-    """Search for vectors whose neighbours are known: among all of them, and among random shares of them."""
-    n, queries, nearest = int(index.ntotal), known.queries, known.rows()
-    draw = np.random.default_rng(2)
-    whole = _Trial(index, queries, nearest[:, :10])
-    nprobe, recall = _probes_wanted(whole, RERANKED[-1], 1, index.nlist)
-    wanted = min(recall, RECALL_WANTED)
-    reranked = next(many for many in RERANKED if many == RERANKED[-1] or whole.recall(nprobe, many) >= wanted)
-    filtered, fewest = {}, nprobe  # the fewer pass, the more lists their nearest are spread over
-    for share in SHARES:
-        subset = Subset(draw.random(n) < share)
-        most = min(affordable_lists(index.nlist, len(subset), n), max(FEW_LISTS, index.nlist // 4, 2 * fewest))
-        if most < fewest:
-            break
-        trial = _Trial(index, queries, _first_passing(nearest, subset, 10), subset)
-        fewest, reached = _probes_wanted(trial, reranked, fewest, most)
-        if reached < RECALL_WANTED:
-            break
-        filtered[str(share)] = fewest
-    return Measured(nprobe, reranked, whole.recall(nprobe, reranked), filtered)
+def measure(lists: Lists, known: "Nearest", scaled: Floats, norms: Floats) -> Measured:
+    """Look where the nearest of some vectors are: how far from the nearest list, and how many the codes put first.
+
+    The deeper, the more pairs of vector and neighbour there are, and the less the measure hangs on a few of them.
+    """
+    nearest, queries = known.rows(), known.queries
+    rows, place = np.unique(nearest, return_inverse=True)
+    theirs = lists.index.quantizer.assign(_unit(scaled[rows], norms[rows]), 1)[:, 0]
+    cosines = queries @ lists.centres.T
+    behind = cosines.max(axis=1)[:, None] - np.take_along_axis(cosines, theirs[place].reshape(nearest.shape), 1)
+    reach, farthest = {}, 0.0
+    for depth in DEPTHS:
+        pairs = np.sort(behind[:, :depth], axis=None)
+        farthest = max(farthest, float(pairs[len(pairs) - 1 - int(LOST * len(pairs))]) + ROUNDING)
+        reach[str(depth)] = farthest
+    probes = [lists.within(query, reach[str(DEPTHS[0])]) for query in queries]
+    recalls = {many: _recall(lists, queries, probes, nearest[:, :10], many) for many in RERANKED}
+    wanted = min(RECALL_WANTED, max(recalls.values()))
+    reranked = next(many for many, recall in recalls.items() if recall >= wanted)
+    return Measured(reach, reranked, recalls[reranked], float(np.mean([len(probe.lists) for probe in probes])))
 
 
-def _first_passing(nearest: Integers, subset: Subset, k: int) -> Integers:
-    """Of each row of neighbours, best first, the first k that pass; -1 where fewer do."""
-    passing = subset.flags[nearest]
-    order = np.argsort(~passing, axis=1, kind="stable")[:, :k]
-    return np.where(np.take_along_axis(passing, order, 1), np.take_along_axis(nearest, order, 1), -1)
-
-
-def _probes_wanted(trial: _Trial, reranked: int, at_least: int, most: int) -> tuple[int, float]:
-    """The fewest lists (to an eighth) that reach the wanted recall@10, and the recall."""
-    enough, reached = at_least, trial.recall(at_least, reranked)
-    while reached < RECALL_WANTED and enough < most:
-        enough = min(2 * enough, most)
-        reached = trial.recall(enough, reranked)
-    step = enough // 8
-    while step and enough - step >= at_least and (fewer := trial.recall(enough - step, reranked)) >= RECALL_WANTED:
-        enough, reached = enough - step, fewer
-    return enough, reached
-
-
-def affordable_lists(nlist: int, passing: int, n: int) -> int:
-    """How many lists can be probed in the time of comparing with each of the images that pass a filter."""
-    return max(0, int(nlist * (passing - FEW) / (ID_COST * n + passing)))
+def _recall(lists: Lists, queries: Floats, probes: Sequence[Probe], truth: Integers, reranked: int) -> float:
+    """Share of the true neighbours (queries, k) among the candidates that are fetched."""
+    fetched = truth.shape[1] * reranked
+    hits = [
+        np.isin(true, lists.candidates(query, probe, fetched)).sum()
+        for query, probe, true in zip(queries, probes, truth, strict=True)
+    ]
+    return float(sum(hits) / truth.size)
 
 
 class Nearest:
@@ -163,16 +174,8 @@ class Nearest:
         return np.take_along_axis(np.stack(self._rows), order, 1)
 
 
-def parameters(nprobe: int, among: Subset | None) -> Any:
-    """What FAISS is told for a search: the lists to probe, and which of the vectors count."""
-    if among is None:
-        return _unfiltered(nprobe)
-    faiss = faiss_module()
-    return faiss.SearchParametersIVF(sel=faiss.IDSelectorBitmap(among.bits), nprobe=nprobe)
-
-
 @lru_cache(64)
-def _unfiltered(nprobe: int) -> Any:
+def _parameters(nprobe: int) -> Any:
     return faiss_module().SearchParametersIVF(nprobe=nprobe)
 
 

@@ -44,10 +44,5 @@ class Subset:
         return self.rows[first:last] - start
 
     @cached_property
-    def bits(self) -> npt.NDArray[np.uint8]:
-        """A bit a row, the lowest first."""
-        return np.packbits(self.flags, bitorder="little")
-
-    @cached_property
     def _count(self) -> int:
         return int(np.count_nonzero(self.flags))

@@ -9,7 +9,7 @@ import pytest
 from tests.store.fakes import fake_rows
 
 import phenoembed_store
-from phenoembed_store import Store, gathered, indexes, ivf
+from phenoembed_store import Store, gathered, indexes
 from phenoembed_store.groups import vectors_column
 
 pytest.importorskip("faiss")
@@ -21,7 +21,7 @@ WHERE = "field <= 2"
 @pytest.fixture(autouse=True)
 def filters_are_compared_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexes, "FLAT_LIMIT", 1000)
-    monkeypatch.setattr(ivf, "SHARES", ())  # no filter goes through the lists
+    monkeypatch.setattr(indexes, "FEW", len(ROWS))  # no filter goes through the lists
 
 
 @pytest.fixture

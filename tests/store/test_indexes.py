@@ -11,7 +11,7 @@ import pytest
 from tests.store.fakes import fake_rows
 
 import phenoembed_store
-from phenoembed_store import Store, indexes, ivf
+from phenoembed_store import Store, indexes
 
 pytest.importorskip("faiss")
 
@@ -22,7 +22,7 @@ QUERY = np.linspace(-1, 1, 16)
 @pytest.fixture(autouse=True)
 def small_stores_have_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexes, "FLAT_LIMIT", 1000)
-    monkeypatch.setattr(ivf, "FEW", 20)
+    monkeypatch.setattr(indexes, "FEW", 20)
 
 
 @pytest.fixture
