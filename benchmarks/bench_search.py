@@ -106,9 +106,6 @@ def unfiltered(ours: Ours, peers: Sequence[Peer], asking: np.ndarray, tuning: np
         parameters = faiss.SearchParametersIVF(nprobe=max(1, int(index.manifest.lists_probed)))
         raw = index.lists.index
         calls["raw FAISS, same index"] = lambda query, _: raw.search(query[None], 10, params=parameters)[1][0]
-        alone, _ = alternate({name: calls[name] for name in ("ours", "raw FAISS, same index")}, asked)
-        times = ", ".join(f"{name} {milliseconds(one):.3f} ms" for name, one in alone.items())
-        print(f"\nthe two of them alone, in turn: {times}")
     seconds, found = alternate(calls, asked)
     truth = exact(ours.unit, asking, [None] * len(asked))
     built = {"ours": ours.built_s} | {peer.name: peer.built_s for peer in peers}
@@ -118,6 +115,10 @@ def unfiltered(ours: Ours, peers: Sequence[Peer], asking: np.ndarray, tuning: np
         line = f"{name:24s} {ms:9.3f} {times:8.2f} {recall(_rows(ours, name, found), truth):8.4f}"
         line += f" {built[name]:9.1f} {built[name] / ours.built_s:8.2f}" if name in built else f" {'':18s}"
         print(f"{line}  {notes.get(name, '')}", flush=True)
+    if index:
+        alone, _ = alternate({name: calls[name] for name in ("ours", "raw FAISS, same index")}, asked)
+        times = ", ".join(f"{name} {milliseconds(one):.3f} ms" for name, one in alone.items())
+        print(f"the two of them alone, in turn, the files read before: {times}")
 
 
 def filtered(ours: Ours, peers: Sequence[Peer], share: float, asking: np.ndarray, tuning: np.ndarray) -> None:
