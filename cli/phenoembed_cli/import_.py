@@ -26,17 +26,18 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Bring in anyone's profiles or embeddings, with whatever their columns are called."""
-    import phenoembed_store
+    from phenoembed_store.opening import opened_or_made
 
-    report = phenoembed_store.open(store, create=True).import_profiles(
-        table,
-        embedding=embedding,
-        metadata=parse_map(columns),
-        joined=metadata or (),
-        name=name,
-        screen=screen,
-        transform=transform,
-    )
+    with opened_or_made(store) as opened:
+        report = opened.import_profiles(
+            table,
+            embedding=embedding,
+            metadata=parse_map(columns),
+            joined=metadata or (),
+            name=name,
+            screen=screen,
+            transform=transform,
+        )
     if as_json:
         print_json(report)
     else:

@@ -55,14 +55,16 @@ def index(
     check_choice("--engine", engine, ENGINES)
     check_choice("--precision", precision, PRECISIONS)
     check_choice("--transform", transform or "none", KINDS)
-    if dry_run:
-        raise typer.Exit(_preview(plates, reading, as_json))
-    from phenoembed.indexing import index_screen
-
     from phenoembed_store import open as open_store
 
-    screen = read_plates(plates, reading)
+    if encoder is not None:  # before plates are read
+        encoder = open_store(store).resolve_encoder(encoder)
+    if dry_run:
+        raise typer.Exit(_preview(plates, reading, as_json))
     opened = open_store(store)
+    from phenoembed.indexing import index_screen
+
+    screen = read_plates(plates, reading)
     with progress_bar("indexing") as advance:
         indexed = index_screen(
             screen,

@@ -34,8 +34,9 @@ def status(
     if as_json:
         print_json(found)
         return
+    version = "nothing indexed yet" if found["version"] < 0 else f"version {found['version']}"
     typer.echo(
-        f"{found['store']}, version {found['version']}: {found['images']:,} images, {found['groups']:,} groups, "
+        f"{found['store']}, {version}: {found['images']:,} images, {found['groups']:,} groups, "
         f"{found['compounds']:,} compounds, {found['rejected']:,} rejected, {found['bytes'] / 1e6:,.1f} MB"
     )
     if found["encoders"]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from phenoembed.readers.sheet import Faults, Sheet
 from phenoembed.readers.units import constant
 from phenoembed.screen import READING_COLUMNS
+from phenoembed_store.columns import renaming
 from phenoembed_store.errors import one_line
 from phenoembed_store.schema import RESERVED, SCREEN_SCHEMA
 
@@ -114,7 +115,7 @@ def _did_you_mean(name: str, names: Sequence[str]) -> str:
 def _refuse_clashes(chosen: Mapping[str, str], faults: Faults) -> None:
     for ours, theirs in chosen.items():
         if '"' in ours or not ours.isprintable():
-            faults.add(f"a column cannot be called {one_line(ours)!r}: rename it, or --map ANOTHER_NAME=THIS_ONE")
+            faults.add(f"a column cannot be called {one_line(ours)!r}: {renaming(theirs)}")
         if ours.casefold() in TAKEN:
             faults.add(f"column '{ours}' has a name the store gives a column of its own: --map my_{ours}={theirs}")
     for folded, count in Counter(ours.casefold() for ours in chosen).items():

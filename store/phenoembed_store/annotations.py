@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from phenoembed_store.columns import renaming
 from phenoembed_store.engine import session
 from phenoembed_store.errors import StoreError, one_line
 from phenoembed_store.reading import read_table
@@ -80,7 +81,7 @@ def _check_columns(names: Sequence[str], taken: Sequence[str], keys: Sequence[st
         if name.casefold() in RESERVED:
             raise StoreError(f"the store has a column '{name}' of its own: --map my_{name.casefold()}={name}")
         if '"' in name or not name.isprintable():
-            raise StoreError(f"a column cannot be called {one_line(name)!r}: --map ANOTHER_NAME=THIS_ONE")
+            raise StoreError(f"a column cannot be called {one_line(name)!r}: {renaming(name)}")
 
 
 def merge_annotations(known: pa.Table, new: pa.Table, on: str) -> pa.Table:

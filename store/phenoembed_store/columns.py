@@ -1,6 +1,7 @@
 """What other people's columns mean: CellProfiler's, pycytominer's and plain names, recognised as ours."""
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -123,3 +124,11 @@ def role_of(compound: str | None, word: str | None) -> str:
     if said in CONTROL_WORDS or (compound or "").strip().casefold() in CONTROL_COMPOUNDS:
         return "control"
     return "treated"
+
+
+def renaming(name: str) -> str:
+    """How a column whose name the store cannot take gets another: what to type, where its name can be typed."""
+    if not name.isprintable():
+        return "rename it in the file"
+    ours = re.sub("[^A-Za-z0-9]+", "_", name).strip("_") or "column"
+    return f"--map {shlex.quote(f'{ours}={name}')}"

@@ -1,6 +1,8 @@
 """Where a store may lie, and whether there is one."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from phenoembed_store import remote
@@ -44,3 +46,19 @@ def open_store(path: str | Path, create: bool = False) -> Store:
     if create:
         (folder / "encoders").mkdir(parents=True, exist_ok=True)
     return Store(folder, mirror=mirror)
+
+
+@contextmanager
+def opened_or_made(path: str | Path) -> Iterator[Store]:
+    """A store to bring something into, made where there is none; and unmade where that failed and left it empty."""
+    place = Path(path)
+    there = place.exists()
+    store = open_store(path, create=True)
+    try:
+        yield store
+    except BaseException:
+        if not there:
+            with suppress(OSError):  # what is not empty stays
+                (store.path / "encoders").rmdir()
+                store.path.rmdir()
+        raise

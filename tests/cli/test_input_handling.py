@@ -1,6 +1,7 @@
 """What a hostile or hurried user types ends in one line, never in a traceback."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import phenoembed_store
 from phenoembed_cli import main
 from phenoembed_cli.output import print_json, print_table
 
@@ -93,3 +95,69 @@ def test_a_wrong_value_of_an_option_is_wrong_usage_before_anything_is_read(argum
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert arguments[-2] in done.stderr
+
+
+TWICE = "Metadata_Plate,Metadata_Well,f1\nP1,A01,1\nP1,A01,2\n"
+ONCE = "Metadata_Plate,Metadata_Well,f1\nP1,A01,1\nP1,A02,2\n"
+
+
+def ran(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit status of `phenoembed` with these arguments."""
+    monkeypatch.setattr("sys.argv", ["phenoembed", *map(str, arguments)])
+    return main._run()
+
+
+def test_an_import_that_fails_leaves_no_store_but_the_one_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "twice.csv").write_text(TWICE)
+    (tmp_path / "once.csv").write_text(ONCE)
+    assert ran(monkeypatch, "import", tmp_path / "twice.csv", "--store", tmp_path / "new") == 1
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    assert ran(monkeypatch, "import", tmp_path / "twice.csv", "--store", tmp_path / "empty") == 1
+    assert (tmp_path / "empty").is_dir()
+    assert ran(monkeypatch, "import", tmp_path / "once.csv", "--store", tmp_path / "new") == 0
+    assert ran(monkeypatch, "import", tmp_path / "twice.csv", "--store", tmp_path / "new") == 1
+    assert phenoembed_store.open(tmp_path / "new").status()["images"] == 2
+
+
+def test_an_encoder_or_store_that_is_not_there_is_said_before_plates_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "once.csv").write_text(ONCE)
+    ran(monkeypatch, "import", tmp_path / "once.csv", "--store", tmp_path / "s")
+    plates = tmp_path / "no plates here"
+    for how in ([], ["--dry-run"]):
+        capsys.readouterr()
+        assert ran(monkeypatch, "index", plates, "--store", tmp_path / "s", "--encoder", "zzz", *how) == 1
+        assert "no encoder 'zzz'" in capsys.readouterr().err
+    assert ran(monkeypatch, "index", plates, "--store", tmp_path / "nosuch") == 1
+    assert "no store at" in capsys.readouterr().err
+
+
+def test_a_column_that_cannot_be_called_so_gets_a_name_one_can_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the message says to type, typed in a shell, does it."""
+    (tmp_path / "once.csv").write_text(
+        ONCE.replace("f1", "Metadata_Compound,f1").replace("A01,", "A01,a,").replace("A02,", "A02,b,")
+    )
+    (tmp_path / "note.csv").write_text('compound,"dose ""mM"" x"\na,1\nb,2\n')
+    assert ran(monkeypatch, "import", tmp_path / "once.csv", "--store", tmp_path / "s") == 0
+    capsys.readouterr()
+    assert ran(monkeypatch, "annotate", tmp_path / "note.csv", "--store", tmp_path / "s") == 1
+    said = capsys.readouterr().err.partition("--map ")
+    assert said[1]
+    again = ["annotate", str(tmp_path / "note.csv"), "--store", str(tmp_path / "s"), *shlex.split(said[1] + said[2])]
+    assert ran(monkeypatch, *again) == 0
+    rows, _ = phenoembed_store.open(tmp_path / "s").vectors()
+    assert rows.column("dose_mM_x").to_pylist() == [1, 2]
+
+
+def test_a_store_with_an_encoder_and_no_images_has_no_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phenoembed_store.open(tmp_path / "s", create=True)
+    assert ran(monkeypatch, "status", "--store", tmp_path / "s") == 0
+    assert "nothing indexed yet: 0 images" in capsys.readouterr().out

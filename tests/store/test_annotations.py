@@ -135,7 +135,7 @@ def test_a_column_of_another_kind_is_refused(store: Store, first: list[object], 
 
 @pytest.mark.parametrize("name", [*sorted(RESERVED), "Group_ID", '6" plate', "new\nline"])
 def test_names_that_the_store_cannot_take_are_refused(shared_store: Store, name: str) -> None:
-    with pytest.raises(StoreError, match="--map"):
+    with pytest.raises(StoreError, match="--map" if name.isprintable() else "rename it"):
         shared_store.annotate(pa.table({"compound": ["taxol"], name: [1]}))
 
 
