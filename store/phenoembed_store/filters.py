@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from phenoembed_store.errors import QueryError
-from phenoembed_store.sql import locked, one_line, query_errors
+from phenoembed_store.sql import locked, one_line, query_errors, time_limit
 from phenoembed_store.subset import Subset
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ ROW = "_row"
 """The column of a filtered view that numbers its rows."""
 REMEMBERED = 64
 """Filters whose rows are kept at hand."""
+FILTER_SECONDS = 60.0
+"""A filter that takes longer is stopped: whoever else filters the same images waits for it."""
 _READS_MORE = frozenset(("SUBQUERY", "STAR", "POSITIONAL_REFERENCE"))
 """Classes of expressions that may read columns without naming them."""
 
@@ -63,7 +65,7 @@ class Filters:
 
     def _find(self, where: str) -> Subset:
         connection, view = self._view(check_expression(where))
-        with query_errors():
+        with time_limit(connection, "the filter", FILTER_SECONDS), query_errors():
             found = connection.execute(f'SELECT "{ROW}" FROM "{view}" AS images WHERE (\n{where}\n)').fetchnumpy()
         return Subset.of_rows(np.asarray(found[ROW], np.int64), len(self._source))
 

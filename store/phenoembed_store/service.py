@@ -11,7 +11,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from threading import Timer
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -24,8 +23,8 @@ from starlette.exceptions import HTTPException
 
 from phenoembed_store.aggregate import Floats
 from phenoembed_store.documents import plain, posterior_document, search_document
-from phenoembed_store.errors import ImageError, NotInStore, PhenoembedError, QueryError, StoreError, one_line
-from phenoembed_store.sql import query_errors, select
+from phenoembed_store.errors import ImageError, NotInStore, PhenoembedError, StoreError, one_line
+from phenoembed_store.sql import query_errors, select, time_limit
 from phenoembed_store.store import Store
 
 MAX_HITS = 10_000
@@ -124,8 +123,9 @@ def create_app(store: Store, embed: Embed | None = None) -> FastAPI:
         """The nearest neighbours of an image: its file is the body of the request."""
         if embed is None:
             raise ImageError("this service encodes no images: it was started without an encoder")
-        vector = _encode(embed, image, store.resolve_encoder(asked.encoder))
-        return search_document(store.search(vector=vector, **asked.model_dump()))
+        encoder = store.resolve_encoder(asked.encoder)  # once: another may be trained while this one encodes
+        vector = _encode(embed, image, encoder)
+        return search_document(store.search(vector=vector, **{**asked.model_dump(), "encoder": encoder}))
 
     @app.post("/posterior")
     def posterior(asked: Posterior) -> Any:
@@ -217,15 +217,10 @@ def _encode(embed: Embed, image: bytes, encoder: str) -> Floats:
 
 def _select(store: Store, asked: Sql) -> dict[str, Any]:
     connection = store.connect(asked.sql)
-    stop = Timer(QUERY_SECONDS, connection.interrupt)
-    stop.start()
     try:
-        with query_errors():
+        with time_limit(connection, "the query", QUERY_SECONDS), query_errors():
             found = select(connection, asked.sql).limit(asked.limit + 1).to_arrow_table()
-    except KeyboardInterrupt:  # ours, from the timer: a signal would reach the main thread, which answers nobody
-        raise QueryError(f"the query was stopped after {QUERY_SECONDS:g} s") from None
     finally:
-        stop.cancel()
         connection.close()
     rows = [list(row) for row in zip(*(column.to_pylist() for column in found.columns), strict=True)]
     shown = plain(rows[: asked.limit])  # FastAPI would make text of decimals and bytes first

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from threading import Event, Timer
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -86,6 +87,28 @@ def query_errors() -> Iterator[None]:
         raise KeyboardInterrupt from None
     except duckdb.Error as error:
         raise QueryError(one_line(str(error))) from None
+
+
+@contextmanager
+def time_limit(connection: "DuckDBPyConnection", called: str, seconds: float) -> Iterator[None]:
+    """Stop what runs in this connection after so many seconds. Raises QueryError then, which says what was stopped."""
+    over = Event()
+
+    def stop() -> None:
+        over.set()
+        connection.interrupt()
+
+    timer = Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except KeyboardInterrupt:  # what `query_errors` makes of an interruption, ours or a person's
+        if not over.is_set():
+            raise
+        raise QueryError(f"{called} was stopped after {seconds:g} s") from None
+    finally:
+        timer.cancel()
 
 
 def one_line(message: str) -> str:

@@ -19,7 +19,7 @@ import uvicorn
 from tests.store.fakes import fake_rows
 
 import phenoembed_store
-from phenoembed_store import Store, service
+from phenoembed_store import Store, filters, service
 from phenoembed_store.documents import search_document
 from phenoembed_store.errors import ImageError, StoreError
 
@@ -107,6 +107,19 @@ def test_an_image_is_encoded_and_searched(served: tuple[Store, Client]) -> None:
     assert client.send("/search/image?k=2", body) == (200, same(search_document(hits)))
 
 
+def test_an_image_is_compared_with_the_embeddings_of_the_encoder_that_embedded_it(
+    served: tuple[Store, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another encoder that becomes the default while the image is encoded changes nothing."""
+    store, client = served
+    mine = store.resolve_encoder(None)
+    answers = iter([mine])  # then: no such encoder
+    monkeypatch.setattr(store._reader, "default_encoder", lambda: next(answers))
+    monkeypatch.setattr(store._reader, "_default_at", lambda _version: "newer")
+    status, found = client.send("/search/image?k=2", bytes(range(1, 9)))
+    assert (status, found["query"]["encoder"]) == (200, mine)
+
+
 def test_sql_says_whether_more_rows_were_left(served: tuple[Store, Client]) -> None:
     _, client = served
     status, found = client.post("/query", sql="SELECT compound, count(*) FROM images GROUP BY 1 ORDER BY 1", limit=2)
@@ -186,6 +199,16 @@ def test_a_query_that_takes_too_long_is_stopped(served: tuple[Store, Client], mo
     status, found = client.post("/query", sql="SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b")
     assert (status, found) == (400, {"error": "the query was stopped after 0.3 s"})
     assert client.get("/")[0] == 200
+
+
+def test_a_filter_that_takes_too_long_is_stopped(served: tuple[Store, Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who filters the same images waits for it, and must not wait for ever."""
+    _, client = served
+    monkeypatch.setattr(filters, "FILTER_SECONDS", 0.3)
+    endless = "(SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b) > 0"
+    found = client.post("/search", compound="nocodazole", where=endless)
+    assert found == (400, {"error": "the filter was stopped after 0.3 s"})
+    assert client.post("/search", compound="nocodazole", where="role = 'treated'")[0] == 200
 
 
 def test_many_callers_get_what_one_gets(served: tuple[Store, Client]) -> None:
