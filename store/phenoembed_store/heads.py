@@ -133,15 +133,20 @@ def head_faults(folder: Path) -> Iterator[StoreError]:
 
 
 def load_head(folder: Path, name: str, encoder: str | None) -> Head:
-    """The newest head of a task (for an encoder), or the head whose id starts with ``name``. Raises NotInStore."""
+    """The newest head of a task (for an encoder), or the head whose id starts with ``name``.
+
+    Raises NotInStore, too where several ids start so.
+    """
     heads = list_heads(folder)
     matches = [h for h in heads if h.task == name and encoder in (None, h.encoder)] or [
-        h for h in heads if h.id.startswith(name)
+        h for h in heads if name and h.id.startswith(name)
     ]
     if not matches:
         there = ", ".join(sorted({f"{h.task} (encoder {h.encoder})" for h in heads})) or "none"
         meant = f"'{name}'" + (f" for encoder '{encoder}'" if encoder else "")
         raise NotInStore(f"no head {meant}; there is: {there}")
+    if matches[-1].task != name and len(several := {h.id for h in matches}) > 1:
+        raise NotInStore(f"head '{name}' may be any of: {', '.join(sorted(several))}")
     return _read_head(folder / matches[-1].task / matches[-1].id)
 
 

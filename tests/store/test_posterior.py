@@ -188,6 +188,16 @@ def test_a_head_comes_back_as_it_was_saved(store: Store) -> None:
     assert store.head(ids[1][:6]).temperature == 2.0
     with pytest.raises(NotInStore, match="no head 'moa'; there is: compound"):
         store.head("moa")
+    with pytest.raises(NotInStore, match="no head ''; there is: compound"):
+        store.head("")
+
+
+def test_an_id_s_beginning_that_several_heads_share_is_refused(store: Store) -> None:
+    """Of seventeen ids two begin with the same digit of sixteen."""
+    ids = [store.save_head(make_head(temperature=float(i))) for i in range(1, 18)]
+    shared = next(one[0] for one in ids if sum(other[0] == one[0] for other in ids) > 1)
+    with pytest.raises(NotInStore, match=f"head '{shared}' may be any of: {shared}"):
+        store.head(shared)
 
 
 def test_a_head_is_found_for_its_encoder(tmp_path: Path) -> None:
