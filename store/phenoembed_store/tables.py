@@ -56,7 +56,9 @@ class Table:
             return self.pinned
         log = f"{known + 1:020d}.json"
         if self.url is not None:
-            return self.version() if remote.exists(f"{self.url}/_delta_log/{log}") else known
+            logs = f"{self.url}/_delta_log"  # of a table not seen before, any: the log's beginning is dropped in time
+            come = remote.exists(f"{logs}/{log}") if known >= 0 else bool(remote.listing(logs))
+            return self.version() if come else known
         if not os.access(f"{self._log}/{log}" if known >= 0 else self._log, os.F_OK):  # cheaper than `exists`
             return known
         return self.version()

@@ -268,3 +268,14 @@ def test_files_of_tables_and_exports_are_on_this_machine(tmp_path: Path) -> None
         store.export("s3://b/out.csv")
     with pytest.raises(StoreError, match=r"'s3://b/in.csv' is in object storage, and tables are read on"):
         store.import_profiles("s3://b/in.csv")
+
+
+def test_a_table_whose_log_lost_its_beginning_is_seen(bucket: Bucket) -> None:
+    """Behind a checkpoint the Delta library drops old entries of the log: version 0 need not be there."""
+    store = phenoembed_store.open(f"{bucket.url}/store", create=True)
+    store.write_images(fakes.fake_rows())
+    store.compact()
+    kept = [name for name in remote.listing(f"{bucket.url}/store/images/_delta_log") if "checkpoint" in name]
+    remote.remove(f"{bucket.url}/store/images/_delta_log", [f"{0:020d}.json"])
+    assert kept
+    assert phenoembed_store.open(f"{bucket.url}/store")._contents.images.newest(-1) == store.version
