@@ -101,11 +101,15 @@ def download(url: str, names: Sequence[str], folder: Path) -> None:
     beside = [folder / f"{name}.{uuid4().hex[:8]}.part" for name in names]
     for path in beside:
         path.parent.mkdir(parents=True, exist_ok=True)
-    with _errors(url):
-        if names:
-            _files().get([f"{url}/{name}" for name in names], [str(path) for path in beside])
-    for name, path in zip(names, beside, strict=True):
-        path.replace(folder / name)
+    try:
+        with _errors(url):
+            if names:
+                _files().get([f"{url}/{name}" for name in names], [str(path) for path in beside])
+        for name, path in zip(names, beside, strict=True):
+            path.replace(folder / name)
+    finally:
+        for path in beside:
+            path.unlink(missing_ok=True)  # where it was broken off
 
 
 def upload(folder: Path, names: Sequence[str], url: str) -> None:
