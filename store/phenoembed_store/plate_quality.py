@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from phenoembed_store.aggregate import deal
 from phenoembed_store.images import Images
 from phenoembed_store.plate_layout import edge_effect, plate_shape, well_place
 from phenoembed_store.quality import FLAGS, floats_of
@@ -27,8 +28,8 @@ def plate_summaries(images: Images) -> list[dict[str, Any]]:
     flags = images.column(QUALITY_FLAG).to_pylist() if QUALITY_FLAG in images.column_names else [None] * len(images)
     alike, others = wells.correlations()
     found = []
-    for number, plate in enumerate(wells.plates):
-        mine = [flag for flag, owner in zip(flags, wells.plate_of_image, strict=True) if owner == number]
+    for number, (plate, rows) in enumerate(zip(wells.plates, wells.images_of_plate, strict=True)):
+        mine = [flags[row] for row in rows]
         counts = {one: sum(one in (flag or "") for flag in mine) for one in FLAGS}
         here = wells.plate == number
         found.append(
@@ -58,7 +59,8 @@ class _Wells:
         self.plates = sorted({key[:2] for key in self.keys})
         place = {plate: i for i, plate in enumerate(self.plates)}
         self.plate = np.array([place[key[:2]] for key in self.keys], np.int64)
-        self.plate_of_image = self.plate[owner]
+        dealt = deal(self.plate[owner])
+        self.images_of_plate = [dealt.of(number).tolist() for number in range(len(dealt))]
         counts = np.bincount(owner, minlength=len(self.keys))
         first = np.unique(owner, return_index=True)[1]
         self.treatment = [
