@@ -235,7 +235,8 @@ def _complete(table: pa.Table) -> pa.Table:
 def match_report(table: pa.Table, rows: pa.Table, on: str) -> dict[str, Any]:
     """How many keys of the table name something in the store, and which do not; how many the store has."""
     keys = KEYS[on]
-    found = set(zip(*(rows.column(key).to_pylist() for key in keys), strict=True)) if len(rows) else set()
+    distinct = rows.group_by(list(keys)).aggregate([])  # a store has many images of each
+    found = set(zip(*(distinct.column(key).to_pylist() for key in keys), strict=True))
     there = {key for key in found if None not in key}
     asked = list(zip(*(table.column(key).to_pylist() for key in keys), strict=True))
     missing = [", ".join(str(part) for part in key) for key in asked if key not in there]
