@@ -22,6 +22,7 @@ from phenoembed.screen import Screen, choose_plane
 from phenoembed.stacks import with_stacks
 from phenoembed_store import Store, remote
 from phenoembed_store.errors import ImageError, NotInStore, StoreError
+from phenoembed_store.groups import vectors_column
 from phenoembed_store.schema import IMAGE_KEY, REJECTED_SCHEMA, SCREEN_SCHEMA
 
 COMMIT_ROWS = 4096  # small appends make a Delta log slow (design, "One store is one folder")
@@ -219,10 +220,13 @@ def _commit_answers(
             last = time.perf_counter()
     finally:
         committing = time.perf_counter()
-        n_indexed += _commit(store, metadata, pending, work.encoders, plan)
+        try:
+            n_indexed += _commit(store, metadata, pending, work.encoders, plan)
+            committed = time.perf_counter()
+        finally:
+            answers.close()  # a full disk must not leave the encoding process behind
         rejected += [(paths[row], reason) for row, reason in pending.rejected]
-        elapsed = last - started + time.perf_counter() - committing
-        answers.close()
+        elapsed = last - started + committed - committing
     return n_indexed, rejected, (done - first) / elapsed if done > first else None
 
 
@@ -249,7 +253,7 @@ def _commit(store: Store, metadata: pa.Table, pending: _Pending, encoders: Seque
             for column, values in _facts_columns(pending.facts).items():
                 accepted = accepted.append_column(column, values)
             accepted = accepted.append_column("encoder", pa.array([name] * len(rows)))
-            accepted = accepted.append_column("embedding", _list_column(pending.embeddings(name)))
+            accepted = accepted.append_column("embedding", vectors_column(pending.embeddings(name)))
         rejected = _reject_table(bad, name) if bad.num_rows and name == encoders[0] else None
         store.write_images(accepted, rejected)
     return len(rows)
@@ -272,12 +276,6 @@ def _facts_columns(facts: Sequence[FileFacts]) -> dict[str, pa.Array]:
         "file_mtime_ns": pa.array([one.file_mtime_ns for one in facts], pa.int64()),
         **{name: pa.array([one.statistics[name] for one in facts], pa.float32()) for name in facts[0].statistics},
     }
-
-
-def _list_column(vectors: np.ndarray) -> pa.Array:
-    """(rows, dim) float32 -> an Arrow list column, without copying the values."""
-    offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.ravel()))
 
 
 def _unplaced(screen: Screen) -> pa.Table:
