@@ -4,7 +4,7 @@ import streamlit as st
 
 from phenoembed_dashboard.favicon import icon
 from phenoembed_dashboard.navigation import PAGES, page_of
-from phenoembed_dashboard.opened import choose_encoder, guarded, store_address, the_store
+from phenoembed_dashboard.opened import choose_encoder, guarded, say_simulated, store_address, the_store
 
 st.set_page_config(page_title="phenoembed", page_icon=icon(), layout="wide")
 page = st.navigation([page_of(name) for name in PAGES])
@@ -15,4 +15,5 @@ with guarded():
     opened = True
 st.sidebar.caption(f"Store: `{store_address()}`")
 if opened:
+    say_simulated()
     page.run()

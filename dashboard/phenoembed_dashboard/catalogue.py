@@ -145,6 +145,11 @@ class Catalogue:
         return {}
 
     @cached_property
+    def simulated(self) -> bool:
+        """Whether any screen is called so, as those of ``phenoembed simulate`` are."""
+        return any("simulated" in screen.lower() for screen in self.values("screen"))
+
+    @cached_property
     def timed(self) -> bool:
         """Whether times say anything; profiles of others often come without, and stand at 0 h."""
         return self.values("time_h") not in ([], [0.0])

@@ -1,13 +1,15 @@
 """Figures as Altair charts. ``drawing.py`` makes pictures of them."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pyarrow as pa
 
 from phenoembed_dashboard.drawing import Figure
-from phenoembed_dashboard.palette import BLUE, GREY, ORANGE, PALETTE, YELLOW
+from phenoembed_dashboard.palette import BLUE, FEATURES, GREY, ORANGE, PALETTE, YELLOW
 from phenoembed_dashboard.plates import Grid
 
 SEQUENTIAL = alt.SchemeParams(name="viridis")
@@ -66,7 +68,7 @@ def accuracy_bars(rows: Rows, figure: str) -> Figure:
         x=alt.X("value:Q", scale=SHARE, title=figure, axis=alt.Axis(tickCount=5)),
         color=alt.Color(
             "features:N", sort=features, title=None, legend=alt.Legend(orient="top", labelLimit=260, columns=3),
-            scale=alt.Scale(domain=features, range=[BLUE, GREY, YELLOW][: len(features)]),
+            scale=alt.Scale(domain=features, range=[FEATURES[name] for name in features]),
         ),
     )  # fmt: skip
     words = base.mark_text(align="left", dx=5, fontSize=11).encode(x="value:Q", text="label:N")
@@ -74,7 +76,9 @@ def accuracy_bars(rows: Rows, figure: str) -> Figure:
     return (bars + chance + words).properties(width=WIDTH - 100, height=66 * len(tests))
 
 
-def curve(rows: Rows, x: str, y: str, *, points: bool = False, diagonal: bool = False) -> Figure:
+def curve(
+    rows: Rows, x: str, y: str, *, points: bool = False, diagonal: bool = False, colours: Sequence[str] = PALETTE * 4
+) -> Figure:
     """Lines, one a series, over columns ``x`` and ``y``; ``diagonal``: what chance would give."""
     series = list(dict.fromkeys(row["series"] for row in rows))
     whole = max(row["x"] for row in rows) > 1.001
@@ -86,7 +90,7 @@ def curve(rows: Rows, x: str, y: str, *, points: bool = False, diagonal: bool = 
             x=alt.X("x:Q", title=x, axis=alt.Axis(tickMinStep=1) if whole else alt.Axis(), scale=_span(rows, whole)),
             y=alt.Y("y:Q", title=y, scale=SHARE),
             color=alt.Color(
-                "series:N", sort=series, scale=alt.Scale(domain=series, range=(PALETTE * 4)[: len(series)]), title=None,
+                "series:N", sort=series, scale=alt.Scale(domain=series, range=list(colours[: len(series)])), title=None,
                 legend=alt.Legend(orient="bottom", labelLimit=320, columns=1, symbolStrokeWidth=3, symbolType="stroke"),
             ),
             strokeDash=alt.StrokeDash("series:N", sort=series, legend=None),
@@ -106,12 +110,14 @@ def _span(rows: Rows, whole: bool) -> alt.Scale:
 
 def histogram(values: Sequence[float], title: str) -> Figure:
     """How many classes reach which figure."""
+    top = int(np.histogram(values, np.linspace(0, 1, 11))[0].max(initial=1))
+    ticks = list(range(0, top + 1, max(1, math.ceil(top / 6))))
     return (
         alt.Chart(pa.table({"value": list(values)}))
         .mark_bar(color=BLUE)
         .encode(
             x=alt.X("value:Q", bin=alt.Bin(extent=[0, 1], step=0.1), title=title),
-            y=alt.Y("count():Q", title="classes", axis=alt.Axis(tickMinStep=1, format="d")),
+            y=alt.Y("count():Q", title="classes", axis=alt.Axis(values=ticks, format="d")),
         )
         .properties(width=WIDTH - 60, height=250)
     )

@@ -27,8 +27,9 @@ STYLE = """
 .pe-bar { height: 4px; border-radius: 2px; background: var(--soft); margin: .25rem 0 .45rem; overflow: hidden; }
 .pe-bar i { display: block; height: 100%; background: var(--blue); border-radius: 2px; }
 .pe-chips { display: flex; flex-wrap: wrap; gap: .3rem; margin: .1rem 0 .5rem; min-height: 1.45rem; }
-.pe-chip { border: 1px solid var(--line); border-radius: 999px; padding: 0 .55rem; font-size: .78rem;
-           line-height: 1.35rem; max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.pe-chip { border: 1px solid var(--line); padding: .12rem .55rem; font-size: .78rem;
+           line-height: 1.1rem; max-width: 100%; overflow-wrap: anywhere; border-radius: .75rem; overflow: hidden;
+           display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical; }
 .pe-chip.same { border-color: #009e73; background: color-mix(in srgb, #009e73 16%, transparent); }
 .pe-chip.warn { border-color: #e69f00; background: color-mix(in srgb, #e69f00 18%, transparent); }
 .pe-chip.info { border-color: var(--blue); background: color-mix(in srgb, var(--blue) 14%, transparent); }
@@ -66,6 +67,12 @@ STYLE = """
 @media (min-width: 1000px) { .st-key-query { position: sticky; top: 4rem; } }
 [data-testid="stSidebarHeader"]::before { content: "phenoembed"; font-weight: 700; font-size: 1.15rem; }
 [data-testid="stMainBlockContainer"] { padding-top: 3.2rem; max-width: 1680px; }
+[data-testid="stPageLink"] p { white-space: normal; }
+@media (min-width: 769px) and (max-width: 1250px) {
+  [data-testid="stSidebar"] { width: 190px !important; min-width: 190px !important; }
+  [data-testid="stMainBlockContainer"] { padding-left: 1.6rem; padding-right: 1.6rem; }
+  [data-testid="stHorizontalBlock"] { gap: 1rem; }
+}
 @media (max-width: 768px) { [data-testid="stMainBlockContainer"] { padding: 4.4rem 1rem 2rem; } }
 </style>
 """

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,13 @@ def choose_encoder() -> None:
     chosen = st.sidebar.selectbox("Encoder", names, key="encoder", format_func=lambda name: described.get(name, name))
     publish("encoder", newest)
     st.session_state["_encoder"] = chosen
+
+
+def say_simulated() -> None:
+    """In the sidebar of every page, where images are simulated. What is wrong with the store the page says."""
+    with suppress(PhenoembedError):
+        if the_catalogue().simulated:
+            st.sidebar.caption("**Simulated data**: they say nothing of real compounds.")
 
 
 @contextmanager

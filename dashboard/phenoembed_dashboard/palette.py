@@ -11,6 +11,10 @@ BLUE, ORANGE, GREEN, SKY, YELLOW, PINK, GREY = (
 )
 PALE = "#a8a8a8"
 PALETTE = [BLUE, YELLOW, GREEN, PINK, SKY, ORANGE, "#f0e442", GREY]
+FEATURES = {"trained encoder": BLUE, "untrained encoder": GREY, "intensity statistics": YELLOW}
+"""What a probe read, in every figure of its accuracy."""
+FURTHER_TESTS = (SKY, GREEN, PINK)
+"""The trained encoder on other tests than the first."""
 DOSES = (
     "#fde725", "#c2df23", "#86d549", "#52c569", "#2ab07f", "#1e9b8a", "#25858e", "#2d708e", "#38588c", "#433e85",
     "#482173", "#440154",

@@ -3,12 +3,15 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from phenoembed_dashboard import palette
 from phenoembed_dashboard.catalogue import Catalogue
+from phenoembed_dashboard.palette import FURTHER_TESTS
 from phenoembed_store import Store
 
 FEATURES = {
@@ -130,16 +133,21 @@ def confusions(rows: Sequence[Row], n: int = 8) -> list[Confusion]:
 
 
 def top_k_rows(rows: Sequence[Row], n_classes: int, limit: int = 25) -> list[Row]:
-    """Share of groups whose class is among the k most probable, for each test, the baselines and chance."""
-    found = []
+    """Share of groups whose class is among the k most probable, for each test, the baselines and chance.
+
+    ``colour``: that of the features in the figure of accuracies; further tests of the encoder have others.
+    """
+    found, further = [], iter(cycle(FURTHER_TESTS))
     ks = range(1, min(limit, n_classes) + 1)
     for split, test in tests_of(rows):
         for features, shown in FEATURES.items():
             ranks = np.array([row["rank_label"] for row in select(rows, split, test, features)])
             if len(ranks) and (features == "encoder" or test == tests_of(rows)[0][1]):
                 series = f"{shown}: {test_label(split, test)}"
-                found += [{"series": series, "x": k, "y": float((ranks <= k).mean()), "order": k} for k in ks]
-    return found + [{"series": "chance", "x": k, "y": k / n_classes, "order": k} for k in ks]
+                colour = palette.FEATURES[shown] if test == tests_of(rows)[0][1] else next(further)
+                shares = [(k, float((ranks <= k).mean())) for k in ks]
+                found += [{"series": series, "x": k, "y": y, "order": k, "colour": colour} for k, y in shares]
+    return found + [{"series": "chance", "x": k, "y": k / n_classes, "order": k, "colour": palette.ORANGE} for k in ks]
 
 
 def class_scores(rows: Sequence[Row], name: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:

@@ -27,13 +27,13 @@ def encoder_rows(store: Store) -> list[dict[str, Any]]:
         {
             "encoder": info.id,
             "method": info.method,
-            "split": info.split,
-            "fold": info.fold,
-            "numbers": info.dim,
+            "split": None if info.untrained else info.split,
+            "fold": None if info.untrained else info.fold,
+            "epochs": None if info.untrained else info.config.get("epochs"),
+            "test top-1": _share((info.config.get("test") or {}).get("top1")),
+            "dimensions": info.dim,
             "trained": _when(info.trained_at),
             "screens": ", ".join(map(str, info.config.get("screens", []))),
-            "epochs": info.config.get("epochs"),
-            "test top-1": (info.config.get("test") or {}).get("top1"),
         }
         for info in reversed(store.encoders())
     ]
@@ -45,6 +45,7 @@ def head_rows(store: Store) -> list[dict[str, Any]]:
         {
             "head": info.id,
             "task": info.task,
+            "fitted by": "a probe" if "head" in info.config else "training",
             "encoder": info.encoder,
             "classes": info.n_classes,
             "split": info.config.get("split"),
@@ -52,6 +53,20 @@ def head_rows(store: Store) -> list[dict[str, Any]]:
             "saved": _when(info.saved_at),
         }
         for info in reversed(store.heads())
+    ]
+
+
+def index_rows(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How each encoder's embeddings are searched, of what ``status`` says."""
+    return [
+        {
+            "name": row["name"],
+            "search": "every embedding is compared" if row["kind"] == "flat" else row["kind"],
+            "embeddings": row["vectors"],
+            "up to date": "yes" if row["fresh"] else "no: made anew at the next search",
+            "recall of the 10 nearest": _share(row["recall_at_10"]),
+        }
+        for row in found
     ]
 
 
@@ -74,6 +89,10 @@ def readable_bytes(n: int) -> str:
 def _kind(reason: str) -> str:
     """``truncated: 9 bytes ...`` -> ``truncated``."""
     return reason.split(":")[0].strip()
+
+
+def _share(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _when(text: str) -> str:

@@ -1,5 +1,6 @@
 """Where wells lie on a plate, and whether those at its rim differ."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,13 @@ class EdgeEffect:
     inside: float
     apart: float
     n_rim: int
+    n_inside: int
     of: str  # "control wells", where there are enough of them on both sides, or "wells"
+
+    @property
+    def clear(self) -> bool:
+        """More than half an sd apart, and more than twice what so few wells differ by chance (the standard error)."""
+        return abs(self.apart) > max(0.5, 2 * math.sqrt(1 / self.n_rim + 1 / self.n_inside))
 
 
 def edge_effect(values: Floats, at_rim: Mask, control: Mask) -> EdgeEffect | None:
@@ -56,5 +63,6 @@ def edge_effect(values: Floats, at_rim: Mask, control: Mask) -> EdgeEffect | Non
         if min(len(rim), len(inside)) >= MIN_WELLS:
             spread = float(np.concatenate([rim, inside]).std())
             apart = float(rim.mean() - inside.mean()) / spread if spread else 0.0
-            return EdgeEffect(float(rim.mean()), float(inside.mean()), apart, len(rim), of) if spread else None
+            means = float(rim.mean()), float(inside.mean())
+            return EdgeEffect(*means, apart, len(rim), len(inside), of) if spread else None
     return None

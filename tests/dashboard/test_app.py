@@ -27,7 +27,7 @@ def script(page: str) -> None:
     import streamlit
 
     from phenoembed_dashboard.navigation import PAGES, page_of
-    from phenoembed_dashboard.opened import choose_encoder, guarded, the_store
+    from phenoembed_dashboard.opened import choose_encoder, guarded, say_simulated, the_store
 
     streamlit.navigation([page_of(name) for name in PAGES])
     opened = False
@@ -36,6 +36,7 @@ def script(page: str) -> None:
         choose_encoder()
         opened = True
     if opened:
+        say_simulated()
         import_module(f"phenoembed_dashboard.views.{page}").page()
 
 
@@ -101,6 +102,16 @@ def test_every_page_shows_a_whole_store(shared_store: Store, visit: Callable[...
     test = visit(shared_store, page)
     assert not test.error
     assert page in ("map",) or not test.info
+
+
+def test_simulated_images_are_called_so(shared_store: Store, tmp_path: Path, visit: Callable[..., AppTest]) -> None:
+    rows = fake_rows(["DMSO", "taxol"])
+    at = rows.schema.get_field_index("screen")
+    rows = rows.set_column(at, rows.schema.field(at), pa.array(["simulated-1"] * len(rows), rows.schema.types[at]))
+    store = phenoembed_store.open(tmp_path / "store", create=True)
+    store.write_images(rows)
+    assert "Simulated data" in words(visit(store, "plate"))
+    assert "Simulated data" not in words(visit(shared_store, "plate"))
 
 
 def test_a_compound_and_its_filters_come_from_the_address(shared_store: Store, visit: Callable[..., AppTest]) -> None:

@@ -40,6 +40,7 @@ READY = {
 }
 WINDOWS: dict[str, dict[str, Any]] = {
     "wide-light": {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"},
+    "laptop": {"viewport": {"width": 1024, "height": 768}, "color_scheme": "light"},
     "narrow-dark": {"viewport": {"width": 480, "height": 900}, "color_scheme": "dark"},
 }
 
@@ -147,6 +148,25 @@ def test_every_page_opens_without_complaint(visit: Callable[..., Visit], window:
         too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert too_wide <= 0, name
         assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)"), name
+    here.end()
+
+
+CUT = """selector => [...document.querySelectorAll(selector)]
+    .filter(one => one.scrollWidth > one.clientWidth + 1 || one.scrollHeight > one.clientHeight + 1)
+    .map(one => one.innerText)"""
+
+
+def test_a_small_window_cuts_no_words_off(visit: Callable[..., Visit]) -> None:
+    """At 1024 pixels every way of asking, badge and link to another page is there whole."""
+    here = visit("laptop")
+    page = here.open("compound", "?compound=taxol")
+    controls = page.get_by_test_id("stButtonGroup").first
+    last = page.get_by_role("radio", name="Image file")
+    assert last.bounding_box()["x"] + last.bounding_box()["width"] <= (  # type: ignore[index]
+        controls.bounding_box()["x"] + controls.bounding_box()["width"] + 1  # type: ignore[index]
+    )
+    badges = page.evaluate(CUT, ".pe-chip, [data-testid=stPageLink] p")
+    assert [text for text in badges if text.startswith(("among", "shares", "same", "Which"))] == []
     here.end()
 
 

@@ -8,10 +8,12 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1
 from tests.dashboard.conftest import HOSTILE, save_head
 from tests.store.fakes import fake_rows
 
+from phenoembed_dashboard import palette
 from phenoembed_dashboard.catalogue import open_catalogue, stamp
 from phenoembed_dashboard.downloads import to_csv
 from phenoembed_dashboard.effect import effects
 from phenoembed_dashboard.evidence import group_choices, group_evidence
+from phenoembed_dashboard.figures import histogram
 from phenoembed_dashboard.maps import make_map, principal_components
 from phenoembed_dashboard.markup import strip_html, text
 from phenoembed_dashboard.neighbours import Filters, Query, find_neighbours, where
@@ -30,6 +32,7 @@ from phenoembed_dashboard.strips import compound_strip, control_strip, dose_labe
 from phenoembed_dashboard.support import replicates, support
 from phenoembed_store import Store
 from phenoembed_store.errors import NotInStore
+from phenoembed_store.plate_layout import EdgeEffect
 
 
 def test_a_catalogue_follows_the_store(store_maker: Callable[..., Store]) -> None:
@@ -130,6 +133,24 @@ def test_confusions_are_counted_most_frequent_first(shared_store: Store) -> None
     assert {row["y"] for row in top_k_rows(rows, 5) if row["x"] == 5} == {1.0}
 
 
+def test_features_have_one_colour_in_all_figures(shared_store: Store) -> None:
+    """Further tests of the trained encoder have colours of their own, chance that of its tick."""
+    rows = prediction_rows(shared_store, open_catalogue(shared_store.path))
+    colours = {row["series"]: row["colour"] for row in top_k_rows(rows, 5)}
+    assert colours["trained encoder: new replicate"] == palette.FEATURES["trained encoder"]
+    assert colours["chance"] == palette.ORANGE
+    assert len(set(colours.values())) == len(colours)
+
+
+def test_a_histogram_counts_in_whole_numbers() -> None:
+    def ticks(values: list[float]) -> list[int]:
+        found: list[int] = histogram(values, "F1").to_dict()["encoding"]["y"]["axis"]["values"]
+        return found
+
+    assert ticks([0.05, 0.05, 0.35]) == [0, 1, 2]
+    assert ticks([0.5] * 40) == [0, 7, 14, 21, 28, 35]
+
+
 def test_strips_keep_to_a_field_and_say_what_they_leave_out(shared_store: Store) -> None:
     catalogue = open_catalogue(shared_store.path)
     strip = compound_strip(catalogue, catalogue.rows_of("taxol"), field=2, plates=("P2",))
@@ -184,8 +205,15 @@ def test_an_edge_effect_is_measured_on_controls() -> None:
     rows = [*rim, *inside, *treated]
     found = rim_effect(rows, plate_grid([*rows, well("H", 12, 0.0, "treated")]))
     assert found is not None
-    assert (found.of, found.n_rim) == ("control wells", 5)
+    assert (found.of, found.n_rim, found.n_inside, found.clear) == ("control wells", 5, 5, True)
     assert found.apart > 1.5
+
+
+def test_few_wells_that_differ_by_chance_are_no_edge_effect() -> None:
+    """Six wells at the rim and 24 inside differ by 0.9 sd in one case of twenty where there is nothing."""
+    assert not EdgeEffect(rim=1.64, inside=1.25, apart=0.55, n_rim=6, n_inside=24, of="wells").clear
+    assert EdgeEffect(rim=1.64, inside=1.25, apart=0.55, n_rim=76, n_inside=308, of="wells").clear
+    assert not EdgeEffect(rim=1.64, inside=1.6, apart=0.3, n_rim=760, n_inside=3080, of="wells").clear
 
 
 def test_distance_to_dmso_is_smallest_for_dmso(shared_store: Store) -> None:

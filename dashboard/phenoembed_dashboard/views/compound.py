@@ -50,7 +50,7 @@ def page() -> None:
 
 
 def _choose(catalogue: Catalogue) -> Query | None:
-    how, what = st.columns([2, 5], vertical_alignment="bottom")
+    how, what = st.columns([1, 2], vertical_alignment="bottom")
     by = segmented("Find what looks like a", BY, "by", place=how)
     if by == "Image file":
         uploaded = what.file_uploader("A microscope image (TIFF or PNG, one channel)", type=["tif", "tiff", "png"])

@@ -84,11 +84,12 @@ def _heat_map(
     if clicked in wells:
         st.session_state["well"] = clicked
     if (found := None if categorical else rim_effect(rows, grid)) is not None:
-        strong = abs(found.apart) > 0.5
-        words = f"{'edge effect' if strong else 'no clear edge effect'}: the {found.n_rim} {found.of} at the rim differ"
-        says = f"{words} from those inside by {found.apart:+.2f} sd (rim {found.rim:.4g}, inside {found.inside:.4g})."
-        st.html(f'<div class="pe pe-says {"warn" if strong else ""}">{markup.text(says.capitalize())}</div>')
-    st.caption("Click a well to see its images. Wells without a value are outlines.")
+        words = f"{'Edge effect' if found.clear else 'No clear edge effect'}: the {found.n_rim} {found.of} at the rim"
+        says = f"{words} differ from the {found.n_inside} inside by {found.apart:+.2f} sd"
+        says += f" (mean {found.rim:.3g} and {found.inside:.3g})."
+        st.html(f'<div class="pe pe-says {"warn" if found.clear else ""}">{markup.text(says)}</div>')
+    unit = "1 is how far DMSO wells of the plate lie from each other. " if column == DISTANCE else ""
+    st.caption(f"{unit}Click a well to see its images. Wells without a value are outlines.")
     downloads(svg, f"plate:{plate}:{column}:{time}", rows)
 
 

@@ -12,6 +12,7 @@ from phenoembed_dashboard.links import segmented
 from phenoembed_dashboard.opened import cached, guarded, no_probe, nothing, the_catalogue, the_store
 from phenoembed_dashboard.pictures import load_pictures
 from phenoembed_dashboard.probing import (
+    FEATURES,
     Confusion,
     accuracy_rows,
     class_scores,
@@ -60,14 +61,17 @@ def page() -> None:
 
 def _accuracy(rows: list[dict[str, Any]], task: str) -> None:
     names = figures_of(task)
-    figure = segmented("Figure", list(names), "figure", form=lambda name: names[name])
+    figure = segmented("Measure", list(names), "figure", form=lambda name: names[name])
     table = accuracy_rows(rows, figure)
     says = f"{names[figure]} by test and features"
     draw(figures.accuracy_bars, table, names[figure], key="accuracy", says=says, rows=table)
     tests = {row["test"] for row in table}
+    sizes = {row["test"]: row["groups"] for row in table if row["features"] == FEATURES["encoder"]}
+    tested = ", ".join(f"{n:,} groups ({test})" for test, n in sizes.items())
     st.caption(
         "Each bar is the mean over folds (± sd where there are several); the orange tick is chance. "
-        "A new replicate was never seen in training; known wells are other fields of wells that were, and flatter."
+        "A new replicate was never seen in training; known wells are other fields of wells that were seen, so that "
+        f"their figures are too good for new plates.{f' Tested: {tested}.' if tested else ''}"
     )
     with st.expander("The same as a table"):
         st.dataframe(
@@ -95,7 +99,12 @@ def _top_k_or_roc(rows: list[dict[str, Any]], tested: list[dict[str, Any]], task
     if kind == "Top-k":
         st.markdown("**Is the right class among the k most probable?**")
         lines = top_k_rows(rows, n_classes)
-        draw(figures.curve, lines, "k", "share of groups", points=True, key="top-k", says="top-k", rows=lines)
+        colours = list({row["series"]: row["colour"] for row in lines}.values())
+        shown = [{name: value for name, value in row.items() if name != "colour"} for row in lines]
+        draw(
+            figures.curve, shown, "k", "share of groups", points=True, colours=colours, key="top-k", says="top-k",
+            rows=shown,
+        )  # fmt: skip
         return
     first = classes.index("treated") if "treated" in classes else 0
     name = st.selectbox("One class against the rest", classes, index=first, key=f"class:{task}")

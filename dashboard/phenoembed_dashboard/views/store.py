@@ -8,7 +8,7 @@ from phenoembed_dashboard import markup
 from phenoembed_dashboard.catalogue import Catalogue
 from phenoembed_dashboard.downloads import csv_button
 from phenoembed_dashboard.opened import cached, guarded, no_probe, the_catalogue, the_store
-from phenoembed_dashboard.summary import counts, encoder_rows, head_rows, readable_bytes, reject_rows
+from phenoembed_dashboard.summary import counts, encoder_rows, head_rows, index_rows, readable_bytes, reject_rows
 from phenoembed_store import Store
 
 MAX_ROWS = 500  # of a table in the page
@@ -67,8 +67,9 @@ def _indexes() -> None:
             f"{readable_bytes(found['bytes'])} on disk."
         )
         if found["indexes"]:
-            st.dataframe(found["indexes"], hide_index=True)
-            csv_button(found["indexes"], "indexes.csv")
+            rows = index_rows(found["indexes"])
+            st.dataframe(rows, hide_index=True)
+            csv_button(rows, "indexes.csv")
         else:
             st.caption("No index: searches compare with every embedding, which is exact.")
 
