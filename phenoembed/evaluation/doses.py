@@ -73,6 +73,6 @@ def _draw(figure: "Figure", tally: Tally, doses: list[float]) -> None:
         for cell in shown:
             means = [100 * np.mean([f["top1"] for f in tally.folds(cell, dose)]) for dose in (*doses, ALL)]
             axis.plot(labels, means, marker="o", label=cell[0])
-        axis.set(title=f"{split} split, {test}", ylim=(0, None))
-    axes[0].set_ylabel("top-1 accuracy [%]")
+        axis.set_title(f"{split} split, {test}")
+    axes[0].set(ylabel="top-1 accuracy [%]", ylim=(0, None))  # once all are drawn: a limit set earlier stays
     axes[0].legend(fontsize=8)

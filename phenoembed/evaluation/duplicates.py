@@ -185,6 +185,11 @@ def _draw(figure: "Figure", tally: Tally) -> None:
         right.bar(np.arange(len(VARIANTS)) + 0.8 * number / len(shown) - 0.4, kept, 0.8 / len(shown), align="edge")
     left.set(xlabel="inserted copies", ylabel="top-1 accuracy [%]", title=" split, ".join(wanted), ylim=(0, None))
     left.legend(fontsize=8)
-    right.set(ylabel="accuracy kept [%]", xticks=range(len(VARIANTS)), xticklabels=VARIANTS)
+    right.set(
+        title="other images added, the same groups",
+        ylabel="accuracy kept [%]",
+        xticks=range(len(VARIANTS)),
+        xticklabels=VARIANTS,
+    )
     right.axhline(100, color="0.6", lw=0.8)
     right.tick_params(axis="x", labelsize=7)

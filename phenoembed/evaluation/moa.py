@@ -64,8 +64,11 @@ _FEATURES = ("encoder", "compound head", "intensity")
 
 def _draw(figure: "Figure", sizes: dict[str, int]) -> None:
     """Fig. 9: how many mechanisms have how many compounds."""
+    from matplotlib.ticker import MaxNLocator
+
     axis = figure.subplots()
     counts = Counter(sizes.values())
     drawn = axis.bar([str(size) for size in sorted(counts)], [counts[size] for size in sorted(counts)])
     axis.bar_label(drawn)
     axis.set(xlabel="compounds of a mechanism", ylabel="mechanisms")
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))

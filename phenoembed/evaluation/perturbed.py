@@ -132,6 +132,6 @@ def _draw(figure: "Figure", tally: Tally, variants: tuple[Any, ...], spoken: tup
         for cell in dict.fromkeys(cell for cell, _ in tally.figures if cell[1:] == test):
             means = [100 * np.mean([one["top1"] for one in tally.folds(cell, variant)]) for variant in variants]
             axis.plot(spoken, means, marker="o", label=cell[0])
-        axis.set(title=" split, ".join(test), ylim=(0, None))
-    axes[0].set_ylabel("top-1 accuracy [%]")
+        axis.set_title(" split, ".join(test))
+    axes[0].set(ylabel="top-1 accuracy [%]", ylim=(0, None))  # once all are drawn: a limit set earlier stays
     axes[0].legend(fontsize=8)

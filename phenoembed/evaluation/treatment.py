@@ -105,10 +105,12 @@ def _histogram(counts: list[int]) -> tuple[int, ...]:
 
 def _draw(figure: "Figure", predicted: dict[Test, pa.Table], missed: dict[Test, dict[str, int]]) -> None:
     """Fig. 10: ROC and precision-recall, the point at probability 1/2 marked; Fig. 11: false negatives a compound."""
+    from matplotlib.ticker import MaxNLocator
     from sklearn.metrics import precision_recall_curve, roc_curve
 
     roc, pr, histogram = figure.subplots(1, 3)
-    for test, rows in predicted.items():
+    roc.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls="--", label="chance")
+    for place, (test, rows) in enumerate(predicted.items()):
         probability, treated = p_treated(rows)
         if len(set(treated.tolist())) < 2:
             continue
@@ -121,8 +123,12 @@ def _draw(figure: "Figure", predicted: dict[Test, pa.Table], missed: dict[Test, 
         roc.plot((called & ~treated).sum() / (~treated).sum(), hits / treated.sum(), "o", color=line.get_color())
         pr.plot(hits / treated.sum(), hits / max(called.sum(), 1), "o", color=line.get_color())
         counts = Counter(missed[test].values())
-        histogram.plot(sorted(counts), [counts[n] for n in sorted(counts)], marker="s", color=line.get_color())
+        width = 0.8 / len(predicted)
+        left = [n + width * place - 0.4 for n in counts]
+        histogram.bar(left, list(counts.values()), width, align="edge", color=line.get_color())
     roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC", ylim=(0, 1.02))
     pr.set(xlabel="recall", ylabel="precision", title="precision-recall", ylim=(0, 1.02))
-    histogram.set(xlabel="groups called control", ylabel="compounds", title="false negatives", ylim=(0, None))
+    histogram.set(xlabel="groups called control", ylabel="compounds", title="false negatives of a compound")
+    for axis in (histogram.xaxis, histogram.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     roc.legend(fontsize=7)
