@@ -9,6 +9,7 @@ import pyarrow as pa
 from phenoembed_store import Store
 from phenoembed_store.errors import StoreError
 from phenoembed_store.plate_layout import plate_shape, row_name, well_place
+from phenoembed_store.remote import check_written_here
 from phenoembed_store.schema import QUALITY_FLAG
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def draw_plates(store: Store, path: Path, encoder: str | None = None) -> int:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    check_written_here(path)
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise StoreError(f"--report {path}: name a .png, .pdf or .svg file")
     summaries = store.plates(encoder)[:SHOWN]

@@ -7,6 +7,7 @@ import typer
 
 from phenoembed_cli.options import Json
 from phenoembed_cli.output import note, print_json, progress_bar
+from phenoembed_store.remote import check_written_here
 
 _UNITS = {"training": "batches", "probing": "tasks"}  # the other stages count images
 
@@ -20,6 +21,7 @@ def demo(
     from phenoembed.demo import run_demo
     from phenoembed.report import draw, write_text
 
+    check_written_here(out)
     done = run_demo(out, seed=seed, stage=lambda name: progress_bar(name, unit=_UNITS.get(name, "images")))
     text = write_text(done, out / "report.txt")
     draw(done, out / "report.png")

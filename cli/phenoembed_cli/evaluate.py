@@ -7,6 +7,7 @@ import typer
 
 from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store, Where
 from phenoembed_cli.output import check_choice, note, print_json, print_table, progress_bar
+from phenoembed_store.remote import check_written_here
 
 if TYPE_CHECKING:
     from phenoembed.evaluation.outcome import Outcome
@@ -30,8 +31,10 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Repeat an experiment of the paper on the store's encoders, its figures beside ours."""
-    if figure is not None and figure.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise typer.BadParameter(f"'{figure}' ends in none of .png, .pdf, .svg", param_hint="--figure")
+    if figure is not None:
+        check_written_here(figure)
+        if figure.suffix.lower() not in (".png", ".pdf", ".svg"):
+            raise typer.BadParameter(f"'{figure}' ends in none of .png, .pdf, .svg", param_hint="--figure")
     from phenoembed_store import open as open_store
 
     opened = open_store(store)

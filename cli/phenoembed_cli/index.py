@@ -57,11 +57,12 @@ def index(
     check_choice("--transform", transform or "none", KINDS)
     from phenoembed_store import open as open_store
 
-    if encoder is not None:  # before plates are read
-        encoder = open_store(store).resolve_encoder(encoder)
+    if dry_run and encoder is None:
+        raise typer.Exit(_preview(plates, reading, as_json))  # before there is a store
+    opened = open_store(store)
+    encoder = encoder and opened.resolve_encoder(encoder)
     if dry_run:
         raise typer.Exit(_preview(plates, reading, as_json))
-    opened = open_store(store)
     from phenoembed.indexing import index_screen
 
     screen = read_plates(plates, reading)

@@ -7,6 +7,7 @@ import typer
 
 from phenoembed_cli.options import Json
 from phenoembed_cli.output import note, print_json, progress_bar
+from phenoembed_store.remote import check_written_here
 
 
 def simulate(
@@ -21,6 +22,7 @@ def simulate(
     """Simulate a phase-contrast screen: compounds over dose and time, DMSO wells, plate effects."""
     from phenoembed.simulate import simulate_screen
 
+    check_written_here(out)
     with progress_bar("simulating", unit="images") as advance:
         manifest = simulate_screen(
             out, compounds=compounds, replicates=replicates, fields=fields, size=size, seed=seed, progress=advance

@@ -183,6 +183,7 @@ class Catalogue:
 _LOCK = threading.RLock()
 _STORES: dict[Path, tuple[Store, Stamp]] = {}
 _HELD: dict[Path, Catalogue] = {}
+_DEFAULTS: dict[Path, tuple[Stamp, str]] = {}
 
 
 def open_store(path: Path) -> Store:
@@ -207,12 +208,15 @@ def open_catalogue(path: Path, encoder: str | None = None) -> Catalogue:
     store = open_store(path)
     with _LOCK:
         now = stamp(path, ("images", "annotations", "encoders"))
+        then, default = _DEFAULTS.get(path, ((), ""))
+        wanted = encoder or (default if then == now else None)  # what is held may be another visitor's choice
         held = _HELD.get(path)
-        if held is not None and held.stamp == now and encoder in (None, held.encoder):
-            return held
-        _HELD.pop(path, None)
-        _HELD[path] = _first_with_images(store, encoder, now)
-        return _HELD[path]
+        if held is None or held.stamp != now or held.encoder != wanted:
+            _HELD.pop(path, None)
+            held = _HELD[path] = _first_with_images(store, wanted, now)
+        if encoder is None:
+            _DEFAULTS[path] = now, held.encoder
+        return held
 
 
 def stamp(path: Path, tables: Sequence[str] = TABLES) -> Stamp:

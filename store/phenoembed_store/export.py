@@ -18,7 +18,7 @@ import pyarrow as pa
 from phenoembed_store.aggregate import Floats
 from phenoembed_store.documents import plain
 from phenoembed_store.errors import MissingExtra, StoreError
-from phenoembed_store.remote import url_of
+from phenoembed_store.remote import check_written_here
 
 FIELD_NAMES = {
     "screen": "Metadata_Screen",
@@ -79,7 +79,7 @@ def _whole(out: Path) -> Iterator[Path]:
     What is no file (a pipe, /dev/stdout) is written to as it is. Raises StoreError, naming ``out``, for a full disk
     and the like.
     """
-    target = out.resolve()
+    target = Path(os.path.realpath(out))  # of a link, what it points to
     beside = target.with_name(f".{uuid4().hex[:8]}-{target.name[-40:]}")
     if target.exists() and not target.is_file():
         beside = target
@@ -95,14 +95,14 @@ def _whole(out: Path) -> Iterator[Path]:
 
 
 def table_format(out: Path) -> str | None:
-    """The form of a table that a file's name asks for, if its suffix is known."""
+    """The form of a table that a file's name asks for, if its suffix is known. Raises StoreError for an address."""
+    check_written_here(out)
     return next((form for suffix, form in _TABLES.items() if out.name.endswith(suffix)), None)
 
 
 def format_of(out: Path) -> str:
     """The format that a file's name asks for; a name without a suffix is a folder for the projector."""
-    if (url := url_of(out)) is not None:
-        raise StoreError(f"'{url}' is in object storage, and files are written on this machine: write one, and copy it")
+    check_written_here(out)
     for suffix, form in _SUFFIXES.items():
         if out.name.endswith(suffix):
             return form

@@ -79,10 +79,10 @@ class Lists:
         """Rows of the nearest by their 8-bit vectors, best first; fewer where the lists hold fewer."""
         faiss = faiss_module()
         found, scores = np.empty(count, np.int64), np.empty(count, np.float32)
-        arrays = (probe.lists, probe.cosines, scores, found)
-        pointers = [faiss.swig_ptr(array) for array in arrays]
-        asking, parameters = faiss.swig_ptr(np.ascontiguousarray(query)), _parameters(len(probe.lists))
-        self.index.search_preassigned_c(1, asking, count, *pointers, False, parameters)
+        asking = np.ascontiguousarray(query, np.float32)  # a name of its own: FAISS sees addresses alone
+        arrays = (asking, probe.lists, probe.cosines, scores, found)
+        asked, *others = [faiss.swig_ptr(array) for array in arrays]
+        self.index.search_preassigned_c(1, asked, count, *others, False, _parameters(len(probe.lists)))
         return found if found[-1] >= 0 else found[found >= 0]
 
 

@@ -1,5 +1,6 @@
 """Where a store may lie, and whether there is one."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +29,7 @@ def open_store(path: str | Path, create: bool = False) -> Store:
     place = remote.as_typed(path)
     if place.rstrip("/") == "s3:":
         raise StoreError("'s3://' names no bucket; a store lies at s3://bucket/prefix")
-    bad = UNUSABLE.search(str(folder.resolve()) if mirror is None else mirror.url)
+    bad = UNUSABLE.search(os.path.realpath(folder) if mirror is None else mirror.url)
     if bad:
         raise StoreError(f"a store cannot lie at '{place}': its tables cannot be written under a '{bad[0]}'")
     if folder.exists() and not folder.is_dir():

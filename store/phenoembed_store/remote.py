@@ -33,6 +33,12 @@ def url_of(path: str | Path) -> str | None:
     return "s3://" + text[match.end() :].rstrip("/") if match else None
 
 
+def check_written_here(path: Path) -> None:
+    """Raise StoreError for an address in object storage where a file or folder of this machine is written."""
+    if (url := url_of(path)) is not None:
+        raise StoreError(f"'{url}' is in object storage, and files are written on this machine: write one, and copy it")
+
+
 def as_typed(path: str | Path) -> str:
     """A path as a person writes it, with both slashes of an address."""
     return url_of(path) or str(path)
@@ -40,7 +46,7 @@ def as_typed(path: str | Path) -> str:
 
 def absolute(path: Path) -> str:
     """The path by which a file can be opened from anywhere."""
-    return url_of(path) or str(path.resolve())
+    return url_of(path) or os.path.realpath(path)
 
 
 def listing(url: str) -> dict[str, Entry]:

@@ -161,3 +161,42 @@ def test_a_store_with_an_encoder_and_no_images_has_no_version(
     phenoembed_store.open(tmp_path / "s", create=True)
     assert ran(monkeypatch, "status", "--store", tmp_path / "s") == 0
     assert "nothing indexed yet: 0 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status", "--report", "s3://b/x.png"],
+        ["evaluate", "doses", "--figure", "s3://b/x.png"],
+        ["query", "SELECT 1", "--out", "s3://b/x.csv"],
+        ["export", "s3://b/x.csv"],
+        ["simulate", "s3://b/x"],
+        ["demo", "--out", "s3://b/x"],
+    ],
+)
+def test_nothing_is_written_to_a_folder_called_s3(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "once.csv").write_text(ONCE)
+    ran(monkeypatch, "import", tmp_path / "once.csv", "--store", tmp_path / "s")
+    capsys.readouterr()
+    stored = [] if command[0] in ("simulate", "demo") else ["--store", tmp_path / "s"]
+    assert ran(monkeypatch, *command, *stored) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: 's3://b/x")
+    assert "is in object storage" in line
+    assert not list(tmp_path.glob("s3*"))
+
+
+@pytest.mark.parametrize("command", [["status"], ["verify"], ["query", "SELECT 1"], ["import", "once.csv"]])
+def test_links_that_go_round_are_one_line(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "once.csv").write_text(ONCE)
+    (tmp_path / "loop").symlink_to("loop")
+    assert ran(monkeypatch, *command, "--store", "loop") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "loop" in line

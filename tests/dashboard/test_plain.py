@@ -48,6 +48,17 @@ def test_a_catalogue_follows_the_store(store_maker: Callable[..., Store]) -> Non
         first.rows_of("newcomer")
 
 
+def test_what_one_visitor_chose_is_not_another_s_default(store_maker: Callable[..., Store]) -> None:
+    store = store_maker()
+    store.write_images(fake_rows(encoder="enc1"))
+    default = open_catalogue(store.path).encoder
+    (other,) = {"enc0", "enc1"} - {default}
+    assert open_catalogue(store.path, other).encoder == other
+    assert open_catalogue(store.path).encoder == default
+    again = open_catalogue(store.path)
+    assert open_catalogue(store.path, default) is again
+
+
 def test_neighbours_are_those_of_the_store(shared_store: Store) -> None:
     catalogue = open_catalogue(shared_store.path)
     found = find_neighbours(shared_store, catalogue, Query(compound="taxol"), Filters(), 5)
