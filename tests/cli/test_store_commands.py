@@ -70,7 +70,7 @@ def test_status_as_json_is_the_pinned_document(folder: Path) -> None:
         "bytes",
         "indexes",
     ]
-    assert (found["images"], found["groups"], found["compounds"]) == (72, 24, 5)  # DMSO is none
+    assert (found["images"], found["groups"], found["compounds"]) == (72, 24, 6)
 
 
 def test_verify_as_json_says_it_of_a_store_without_a_status(tmp_path: Path) -> None:
