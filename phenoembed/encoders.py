@@ -83,7 +83,9 @@ def load_encoder(store: Path, identifier: str) -> TrainedEncoder:
 def load_classifier(store: Path, identifier: str) -> GroupClassifier:
     """The classifier an encoder was trained with, in eval mode, on the CPU."""
     config, weights = _read(store, identifier)
-    head = build_method(config["method"], len(config["classes"]), config["dim"])
+    head = build_method(
+        config["method"], len(config["classes"]), config["dim"], controls=config.get("control_odds") is not None
+    )
     _load(head, weights, "head.", identifier)
     return head.eval()
 

@@ -14,7 +14,7 @@ from phenoembed.groups import Groups
 from phenoembed.methods import Attention, GroupClassifier, build_method
 from phenoembed.progress import Progress
 from phenoembed_store import open as open_store
-from phenoembed_store.heads import ATTENTION, Head
+from phenoembed_store.heads import ATTENTION, CONTROL, KNOWLEDGE, Head
 
 Features = NDArray[np.float32]  # (images, dim)
 
@@ -42,15 +42,16 @@ def fit_head(
 ) -> GroupClassifier:
     """Fit a group classifier on the groups at ``places`` of frozen features; returned in eval mode.
 
-    ``labels``: (len(places),) class numbers. Features are standardised by the training images inside the classifier's
-    first layer, so that the result takes raw features. ``progress`` is told of epochs.
+    ``labels``: (len(places),) class numbers, ``n_classes`` for controls where they are learned. Features are
+    standardised by the training images inside the classifier's first layer, so that the result takes raw features.
+    ``progress`` is told of epochs.
     """
     settings = settings or FitSettings()
     torch.manual_seed(settings.seed)
     rows = np.concatenate([groups.rows[place] for place in places])
     mean, sd = mean_and_scale(features[rows])
     standard = torch.from_numpy(features - mean).div_(torch.from_numpy(sd))
-    head = build_method(method, n_classes, features.shape[1])
+    head = build_method(method, n_classes, features.shape[1], controls=bool((labels == n_classes).any()))
     optimizer = torch.optim.AdamW(
         head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
@@ -93,7 +94,10 @@ def _absorb_standardisation(head: GroupClassifier, mean: Tensor, sd: Tensor) -> 
 
 
 def to_store_head(task: str, classes: tuple[str, ...], head: GroupClassifier, config: dict[str, Any]) -> Head:
-    """A fitted group classifier as plain matrices: batch normalisation folded into the first layer (eval mode)."""
+    """A fitted group classifier as plain matrices: batch normalisation folded into the first layer (eval mode).
+
+    ``config``: with the knowledge of ``Labelled`` where the classifier learned controls.
+    """
     _, first, norm, _, _, last = head.classifier
     assert isinstance(first, torch.nn.Linear)
     assert isinstance(norm, torch.nn.BatchNorm1d)
@@ -105,23 +109,30 @@ def to_store_head(task: str, classes: tuple[str, ...], head: GroupClassifier, co
         layers = (
             first.weight.double() * gain[:, None],
             (first.bias.double() - norm.running_mean.double()) * gain + norm.bias.double(),
-            last.weight,
-            last.bias,
+            last.weight[: head.n_classes],
+            last.bias[: head.n_classes],
         )
         w1, b1, w2, b2 = (layer.cpu().numpy().astype(np.float32) for layer in layers)
-    return Head(task, classes, w1, b1, w2, b2, config, _extra_arrays(head))
+    return Head(task, classes, w1, b1, w2, b2, config, _extra_arrays(head, config.get("control_odds")))
 
 
-def _extra_arrays(head: GroupClassifier) -> dict[str, NDArray[np.float32]]:
+@torch.no_grad()
+def _extra_arrays(head: GroupClassifier, control_odds: float | None) -> dict[str, NDArray[np.float32]]:
     """What a method's posterior needs besides the classifier's matrices."""
-    if not isinstance(head, Attention):
-        return {}
-    layers = (head.v.weight, head.v.bias, head.u.weight, head.u.bias, head.w.weight[0])
-    return {name: layer.detach().cpu().numpy() for name, layer in zip(ATTENTION, layers, strict=True)}
+    last = head.classifier[5]
+    assert isinstance(last, torch.nn.Linear)
+    names: tuple[str, ...] = ()
+    layers: tuple[Tensor, ...] = ()
+    if isinstance(head, Attention):
+        names, layers = ATTENTION, (head.v.weight, head.v.bias, head.u.weight, head.u.bias, head.w.weight[0])
+    elif control_odds is not None:  # as if controls had been as frequent as any class
+        names, layers = CONTROL, (last.weight[-1], last.bias[-1:] - np.log(control_odds))
+    return {name: layer.cpu().numpy() for name, layer in zip(names, layers, strict=True)}
 
 
 def save_own_head(store: Path, encoder: str, head: GroupClassifier, config: dict[str, Any]) -> str:
     """The encoder's own classifier is simply its first head."""
-    kept = {name: config[name] for name in ("method", "split", "fold", "temperature", "test", "test_known_wells")}
+    names = ("method", "split", "fold", "temperature", "test", "test_known_wells", *KNOWLEDGE)
+    kept = {name: config[name] for name in names if name in config}
     stored = to_store_head("compound", tuple(config["classes"]), head, kept | {"encoder": encoder})
     return open_store(store, create=True).save_head(stored)

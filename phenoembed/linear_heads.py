@@ -36,8 +36,8 @@ def fit_linear_head(
 ) -> GroupClassifier:
     """Fit a linear group classifier on the groups at ``places``; as ``fit_head``, in eval mode.
 
-    ``features``: (images, dim); ``labels``: (len(places),) class numbers, each of ``n_classes`` among them. Raises
-    TrainingError for a method that is not linear.
+    ``features``: (images, dim); ``labels``: (len(places),) class numbers, each of ``n_classes`` among them, and
+    ``n_classes`` for controls where they are learned. Raises TrainingError for a method that is not linear.
     """
     if method not in METHODS:
         raise TrainingError(
@@ -50,10 +50,10 @@ def fit_linear_head(
     spread = standard[:, :-1].std()
     model = LogisticRegression(C=C, tol=TOLERANCE, fit_intercept=False, max_iter=1000)
     model.fit(standard / spread, labels)
-    both = model.coef_ if n_classes > 2 else np.vstack([-model.coef_, model.coef_]) / 2
+    both = model.coef_ if len(model.classes_) > 2 else np.vstack([-model.coef_, model.coef_]) / 2
     weight = both[:, :-1] / (spread * sd)  # (classes, dim), of raw features
     bias = both[:, -1] / spread - weight @ mean
-    return _linear(method, torch.from_numpy(weight).float(), torch.from_numpy(bias).float())
+    return _linear(method, torch.from_numpy(weight).float(), torch.from_numpy(bias).float(), n_classes)
 
 
 @torch.inference_mode()
@@ -63,7 +63,7 @@ def _bring_together(method: str, features: Features, groups: Groups, places: np.
     A head that gives its features back, beside a bias of 1, says both.
     """
     dim = features.shape[1]
-    same = _linear(method, torch.eye(dim + 1, dim), torch.eye(dim + 1)[dim])
+    same = _linear(method, torch.eye(dim + 1, dim), torch.eye(dim + 1)[dim], dim + 1)
     parts = []
     for chosen in np.array_split(places, -(-len(places) // CHUNK)):
         rows = np.concatenate([groups.rows[place] for place in chosen])
@@ -72,11 +72,14 @@ def _bring_together(method: str, features: Features, groups: Groups, places: np.
 
 
 @torch.no_grad()
-def _linear(method: str, weight: torch.Tensor, bias: torch.Tensor) -> GroupClassifier:
-    """The classifier whose scores of an image are ``weight`` x + ``bias``; (classes, dim), (classes,)."""
-    n_classes, dim = weight.shape
-    head = build_method(method, n_classes, dim)
-    head.classifier = Classifier(n_classes, dim, hidden=2 * dim)
+def _linear(method: str, weight: torch.Tensor, bias: torch.Tensor, n_classes: int) -> GroupClassifier:
+    """The classifier whose scores of an image are ``weight`` x + ``bias``; (classes, dim), (classes,).
+
+    Beyond ``n_classes`` there may be a row for controls.
+    """
+    n_rows, dim = weight.shape
+    head = build_method(method, n_classes, dim, controls=n_rows > n_classes)
+    head.classifier = Classifier(n_rows, dim, hidden=2 * dim)
     _, first, norm, _, _, last = head.classifier
     assert isinstance(first, torch.nn.Linear)
     assert isinstance(norm, torch.nn.BatchNorm1d)

@@ -29,14 +29,17 @@ class GroupClassifier(nn.Module):
     """The contract: scores of groups from features of images.
 
     ``additive``: a group's score is a sum over its images (over its configurations, for ``balanced``).
+    ``learns_controls``: trained on control groups too, where there are any (``controls``), as one more class, whose
+    number is ``n_classes``; it has no column among the scores.
     """
 
     additive: bool
+    learns_controls = False
 
-    def __init__(self, n_classes: int, dim: int) -> None:
+    def __init__(self, n_classes: int, dim: int, *, controls: bool = False) -> None:
         super().__init__()
         self.n_classes = n_classes
-        self.classifier = Classifier(n_classes, dim)
+        self.classifier = Classifier(n_classes + controls, dim)
 
     def forward(self, features: Tensor, members: Members) -> Tensor:
         """(images, dim) -> (groups, classes)."""
@@ -76,12 +79,22 @@ class Balanced(GroupClassifier):
     """Ours: scores averaged within each configuration, then summed over configurations.
 
     A configuration speaks once however many images it has. With one image each it is ``product``, and like there the
-    last layer is applied to sums of hidden activations.
+    last layer is applied to sums of hidden activations. That it knows controls is for doses and times that no training
+    group had: a posterior doubts them (``phenoembed_store.doubt``).
     """
 
     additive = True
+    learns_controls = True
 
     def forward(self, features: Tensor, members: Members) -> Tensor:
+        return self._with_controls(features, members)[:, : self.n_classes]
+
+    def loss(self, features: Tensor, members: Members, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+        """As of every method; a control group is labelled ``n_classes``."""
+        return F.cross_entropy(self._with_controls(features, members), labels, label_smoothing=smoothing)
+
+    def _with_controls(self, features: Tensor, members: Members) -> Tensor:
+        """(images, dim) -> (groups, classes), and one class more where controls are learned."""
         within = members.group * (int(members.configuration.max()) + 1) + members.configuration
         parts, part = torch.unique(within, return_inverse=True)  # (configurations,), (images,)
         owner = torch.empty_like(parts).scatter_(0, part, members.group)  # (configurations,)
@@ -105,8 +118,8 @@ class Attention(GroupClassifier):
 
     additive = False
 
-    def __init__(self, n_classes: int, dim: int) -> None:
-        super().__init__(n_classes, dim)
+    def __init__(self, n_classes: int, dim: int, *, controls: bool = False) -> None:
+        super().__init__(n_classes, dim, controls=controls)
         self.v, self.u = (nn.Linear(dim, ATTENTION_DIM) for _ in range(2))
         self.w = nn.Linear(ATTENTION_DIM, 1, bias=False)
 
@@ -162,8 +175,13 @@ METHODS: dict[str, type[GroupClassifier]] = {
 """In the order of tables: the paper's method, those it compares with, and ours."""
 
 
-def build_method(name: str, n_classes: int, dim: int) -> GroupClassifier:
-    """The group classifier called ``name``. Raises TrainingError naming the known ones."""
+def method_called(name: str) -> type[GroupClassifier]:
+    """The method of this name. Raises TrainingError naming the known ones."""
     if name not in METHODS:
         raise TrainingError(f"method {name!r} is not one of {', '.join(METHODS)}")
-    return METHODS[name](n_classes, dim)
+    return METHODS[name]
+
+
+def build_method(name: str, n_classes: int, dim: int, *, controls: bool = False) -> GroupClassifier:
+    """The group classifier called ``name``, with ``controls`` as one more class. Raises TrainingError."""
+    return method_called(name)(n_classes, dim, controls=controls)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from phenoembed.baselines import intensity_scores
 from phenoembed.batches import members_of
 from phenoembed.calibration import fit_temperature
+from phenoembed.controls import Labelled, with_controls
 from phenoembed.families import TrainedFold, family, foreign_folds
 from phenoembed.folds import TEST_NAMES
 from phenoembed.groups import Groups, group_images
@@ -53,6 +54,12 @@ class _Setting:
         """(places,) class numbers."""
         number = {name: i for i, name in enumerate(self.classes)}
         return np.array([number[name] for name in self.labels[places]], dtype=np.int64)
+
+    @property
+    def labelled(self) -> Labelled:
+        """What heads are fitted on: the training groups, and controls where the method learns them."""
+        every, method = self.groups.places(self.fold.fold.train), self.fold.config["method"]
+        return with_controls(method, self.groups, every, self.train, self.numbers(self.train), len(self.classes))
 
 
 def probe(
@@ -133,6 +140,7 @@ def _probe_fold(
                 "fold": fold.fold.index,
                 "temperature": temperature,
                 "where": where,
+                **setting.labelled.knowledge(table, setting.groups),
             },
         )
     )
@@ -182,14 +190,7 @@ def _labelled(places: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _fit(
     setting: _Setting, features: Features, progress: Progress = lambda _done, _total: None
 ) -> tuple[GroupClassifier, Callable[[np.ndarray], NDArray[np.floating]]]:
-    asked = (
-        features,
-        setting.groups,
-        setting.train,
-        setting.numbers(setting.train),
-        len(setting.classes),
-        setting.fold.config["method"],
-    )
+    asked = (features, setting.groups, *setting.labelled, setting.fold.config["method"])
     head = fit_linear_head(*asked) if setting.head == "linear" else fit_head(*asked, progress=progress)
     return head, lambda places: head_scores(head, features, setting.groups, places)
 

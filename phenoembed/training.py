@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from phenoembed.batches import Batch, GroupBatches
 from phenoembed.cache import PixelCache, open_cache, sources_of
 from phenoembed.calibration import fit_temperature
+from phenoembed.controls import Labelled, with_controls
 from phenoembed.distributed import first_before_others, joined, only_first, rank, world_size
 from phenoembed.encoders import save_encoder
 from phenoembed.folds import Fold, count_folds, keep_back, make_fold
@@ -111,7 +112,8 @@ def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None,
 
     torch.manual_seed(settings.seed)
     encoder = Encoder()
-    head = build_method(settings.method, len(prepared.classes), EMBEDDING_DIM)
+    controls = _labelled(prepared, settings, prepared.fold.train, controls=True).controls
+    head = build_method(settings.method, len(prepared.classes), EMBEDDING_DIM, controls=controls)
     bare = _config(screen, settings, prepared, untrained=True)
     untrained = only_first(lambda: save_encoder(store, encoder, None, bare, None))
     images_per_second = _learn(encoder, head, prepared, settings, run, stage, logs)
@@ -250,20 +252,36 @@ def _prepare(screen: Screen, store: Path, settings: Settings, progress: Progress
 def _batches(
     prepared: _Prepared, settings: Settings, ids: tuple[str, ...], shuffle_seed: int | None = None
 ) -> GroupBatches:
-    """Batches of the treated groups among ``ids`` whose compound is a class."""
-    number = {name: i for i, name in enumerate(prepared.classes)}
-    groups = prepared.groups
-    places = groups.places(ids)
-    places = np.array(
-        [place for place in places if groups.compounds[place] in number and groups.roles[place] == "treated"], dtype=int
-    )
-    labels = np.array([number[name] for name in groups.compounds[places]], dtype=np.int64)
+    """Batches of the treated groups among ``ids`` whose compound is a class; in training of controls too, where the
+    method learns them."""
     training = shuffle_seed is not None
+    labelled = _labelled(prepared, settings, ids, controls=training)
     share = (rank(), world_size()) if training else (0, 1)  # every process tests all groups
     origins = prepared.origins if training and settings.refinements.consistency else None
     return GroupBatches(
-        prepared.cache.pixels, groups, places, labels, settings.batch_groups, shuffle_seed, share, origins
+        prepared.cache.pixels,
+        prepared.groups,
+        labelled.places,
+        labelled.labels,
+        settings.batch_groups,
+        shuffle_seed,
+        share,
+        origins,
     )
+
+
+def _labelled(prepared: _Prepared, settings: Settings, ids: tuple[str, ...], *, controls: bool) -> Labelled:
+    """The treated groups among ``ids`` whose compound is a class, and the controls where they are learned."""
+    number = {name: i for i, name in enumerate(prepared.classes)}
+    groups = prepared.groups
+    found = groups.places(ids)
+    places = np.array(
+        [place for place in found if groups.compounds[place] in number and groups.roles[place] == "treated"], dtype=int
+    )
+    labels = np.array([number[name] for name in groups.compounds[places]], dtype=np.int64)
+    if not controls:
+        return Labelled(places, labels, len(number))
+    return with_controls(settings.method, groups, found, places, labels, len(number))
 
 
 def _pair_batches(prepared: _Prepared, settings: Settings) -> PairBatches:
@@ -309,9 +327,11 @@ def group_scores(
 
 
 def _config(screen: Screen, settings: Settings, prepared: _Prepared, *, untrained: bool) -> dict[str, Any]:
+    trained_on = _labelled(prepared, settings, prepared.fold.train, controls=True)
     return {
         "untrained": untrained,
         **asdict(settings),
+        **({} if untrained else trained_on.knowledge(screen.table, prepared.groups)),
         "method": "untrained" if untrained else settings.method,
         "family": family(screen, settings),
         "screens": sorted(set(screen.table.column("screen").to_pylist())),

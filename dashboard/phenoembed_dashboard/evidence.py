@@ -5,6 +5,7 @@ Everything follows from the stored embeddings and the head's matrices: no image 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from phenoembed_dashboard.catalogue import Catalogue
 from phenoembed_dashboard.strips import COLUMNS, Record
 from phenoembed_store import Head, Store
+from phenoembed_store.doubt import new_configurations
 from phenoembed_store.posterior import group_posteriors
 
 Doubles = npt.NDArray[np.float64]
@@ -52,9 +54,15 @@ class GroupEvidence:
         some = np.flatnonzero(kept.any(axis=1))
         if len(some):
             choice, image = np.nonzero(kept[some])
-            places = self.configuration[image]
-            found[some] = group_posteriors(self.head, self.vectors[image], choice, places)
+            places, new = self.configuration[image], self.new[image]
+            found[some] = group_posteriors(self.head, self.vectors[image], choice, places, new)
         return found
+
+    @cached_property
+    def new(self) -> Flags:
+        """(images,) which are of doses and times that the head was not fitted on."""
+        dose, time = (np.array([one[name] for one in self.records], float) for name in ("concentration_um", "time_h"))
+        return new_configurations(self.head, dose, time, np.array([one["role"] == "control" for one in self.records]))
 
     def log_odds(self, called: int, rival: int, kept: Flags | None = None) -> Doubles:
         """(images,) what each image does for one class against another: the log-odds of the kept images, less their

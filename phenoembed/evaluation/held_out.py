@@ -20,7 +20,9 @@ from phenoembed.heads import to_store_head
 from phenoembed.outcomes import KNOWN_WELLS
 from phenoembed.progress import Progress
 from phenoembed_store import Head, Store
+from phenoembed_store.doubt import new_configurations
 from phenoembed_store.errors import NotInStore
+from phenoembed_store.heads import KNOWLEDGE
 from phenoembed_store.posterior import group_scores
 
 Rows = NDArray[np.int64]
@@ -62,7 +64,9 @@ class HeldOut:
 
     def scores(self) -> NDArray[np.float64]:
         """(groups, classes) from all of a group's images."""
-        return group_scores(self.head, self.vectors[self.rows], self.group, self.configuration)
+        control = self.column("role") == "control"
+        new = new_configurations(self.head, self.column("concentration_um"), self.column("time_h"), control)
+        return group_scores(self.head, self.vectors[self.rows], self.group, self.configuration, new)
 
     def chosen(self, kept: NDArray[np.bool_]) -> "HeldOut":
         """The same with only the images that are kept; groups that lose all are gone."""
@@ -184,6 +188,7 @@ def own_head(store: Store, trained: TrainedFold) -> Head:
     """The classifier an encoder was trained with, as the store's posterior takes it."""
     classes = tuple(trained.config["classes"])
     config = {"method": trained.config["method"], "temperature": trained.config.get("temperature", 1.0)}
+    config |= {name: trained.config[name] for name in KNOWLEDGE if name in trained.config}
     return to_store_head("compound", classes, load_classifier(store.path, trained.encoder), config)
 
 

@@ -22,6 +22,11 @@ WEIGHTS = ("w1", "b1", "w2", "b2")
 ATTENTION = ("attention_v", "attention_v_bias", "attention_u", "attention_u_bias", "attention_w")
 """Arrays that an ``attention`` head has besides: (units, dim), (units,), (units, dim), (units,), (units,)."""
 
+CONTROL = ("control_w", "control_b")
+"""Arrays of a head that knows controls (doubt.py), what w2 and b2 are of a class: (hidden,), (1,)."""
+KNOWLEDGE = ("configurations", "control_odds")
+"""What the config of such a head says of its training: see ``doubt.new_configurations``."""
+
 Doubles = npt.NDArray[np.float64]
 
 
@@ -31,7 +36,7 @@ class Head:
 
     w1: (hidden, dim); b1: (hidden,); w2: (classes, hidden); b2: (classes,). ``config`` names the encoder, the method,
     the temperature (default 1), the fold and the metrics. ``extra``: arrays that a method needs besides, by name: those
-    of ATTENTION. How each method makes a posterior of them: posterior.py.
+    of ATTENTION, those of CONTROL. How each method makes a posterior of them: posterior.py.
     """
 
     task: str
@@ -53,6 +58,8 @@ class Head:
         hidden, dim = self.w1.shape
         shapes: dict[str, tuple[int, ...]] = {"b1": (hidden,), "w2": (len(self.classes), hidden)}
         shapes["b2"] = (len(self.classes),)
+        if self.knows_controls:
+            shapes |= {"control_w": (hidden,), "control_b": (1,)}
         if self.method == "attention":
             units = np.size(self.extra.get("attention_w", ()))
             shapes |= {name: (units, dim) if name[-2:] in ("_v", "_u") else (units,) for name in ATTENTION}
@@ -69,6 +76,11 @@ class Head:
     @property
     def temperature(self) -> float:
         return float(self.config.get("temperature", 1.0))
+
+    @property
+    def knows_controls(self) -> bool:
+        """Whether it tells an image from those of controls."""
+        return any(name in self.extra for name in CONTROL)
 
     def activations(self, embeddings: Floats) -> Floats:
         """h(x), (images, hidden): what adds over a group."""

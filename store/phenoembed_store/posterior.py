@@ -7,13 +7,17 @@ import numpy as np
 import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats, Integers, Units, deal, mean_by, number
+from phenoembed_store.doubt import doubted, new_configurations
 from phenoembed_store.errors import StoreError
 from phenoembed_store.heads import ATTENTION, Doubles, Head
 from phenoembed_store.images import Images
 from phenoembed_store.queries import closest
+from phenoembed_store.subset import Flags
 
 CHUNK = 16_384
 """Images whose activations are held at once: 16 MB at 256 activations."""
+BLOCK = 2_048
+"""Doubted configurations whose scores are held at once: 20 MB at 1,280 classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,30 +25,37 @@ class Members:
     """Images of some groups, and where each belongs.
 
     embeddings: (images, dim); group: (images,) numbers 0..n-1, every one present; configuration: (images,) numbers,
-    those of images of one group differ where their dose or time does.
+    those of images of one group differ where their dose or time does; new: (images,) as of ``new_configurations``.
     """
 
     embeddings: Floats
     group: Integers
     configuration: Integers
+    new: Flags
 
 
-def group_posteriors(head: Head, embeddings: Floats, group: Integers, configuration: Integers) -> Doubles:
+def group_posteriors(
+    head: Head, embeddings: Floats, group: Integers, configuration: Integers, new: Flags | None = None
+) -> Doubles:
     """Q(y | X) of the groups 0..n-1 that ``group`` deals the images into: softmax(scores / temperature), (n, classes).
 
     The scores are those of ``group_scores``.
     """
-    return softmax(group_scores(head, embeddings, group, configuration) / head.temperature)
+    return softmax(group_scores(head, embeddings, group, configuration, new) / head.temperature)
 
 
-def group_scores(head: Head, embeddings: Floats, group: Integers, configuration: Integers) -> Doubles:
+def group_scores(
+    head: Head, embeddings: Floats, group: Integers, configuration: Integers, new: Flags | None = None
+) -> Doubles:
     """Scores of the groups 0..n-1 by the head's method, one of METHODS, before any temperature: (n, classes).
 
-    Raises StoreError for a method that is not known.
+    ``new``: (images,) which are of doses and times that the head was not fitted on (``new_configurations``; default:
+    none); ``balanced`` doubts them. Raises StoreError for a method that is not known.
     """
     if head.method not in METHODS:
         raise StoreError(f"no posterior is known for the method '{head.method}'; there are: {', '.join(METHODS)}")
-    return METHODS[head.method](head, Members(embeddings, group, configuration))
+    new = np.zeros(len(group), np.bool_) if new is None else new
+    return METHODS[head.method](head, Members(embeddings, group, configuration, new))
 
 
 def softmax(logits: Doubles) -> Doubles:
@@ -64,13 +75,24 @@ def _added(head: Head, members: Members) -> Doubles:
 
 
 def _balanced(head: Head, members: Members) -> Doubles:
-    """``balanced``: sum over configurations c of the mean of z_i over c's images."""
+    """``balanced``: sum over configurations c of the mean of z_i over c's images, doubted where c is new.
+
+    A group of nothing but new configurations is taken at its word: there is nothing better known beside them.
+    """
     part, first = number(members.group, members.configuration)
     sums, counts = _sum_activations(head, members.embeddings, part)
     means = sums / counts[:, None]
-    units = deal(members.group[first])
-    added = np.add.reduceat(means[units.rows], units.starts[:-1], axis=0)
-    return _last_layer(head, added, units.counts().astype(np.float64))
+    owner, new = members.group[first], members.new[first]
+    units = deal(owner)
+    new &= np.bincount(owner, ~new, len(units))[owner] > 0
+    known = np.bincount(owner, ~new, len(units)).astype(np.float64)
+    trusted = np.where(new[:, None], 0, means)
+    found = _last_layer(head, np.add.reduceat(trusted[units.rows], units.starts[:-1], axis=0), known)
+    parts = np.flatnonzero(new)
+    for start in range(0, len(parts), BLOCK):
+        some = parts[start : start + BLOCK]
+        np.add.at(found, owner[some], doubted(head, means[some]))
+    return found
 
 
 def _embedding_mean(head: Head, members: Members) -> Doubles:
@@ -154,7 +176,10 @@ def posterior_table(head: Head, images: Images, rows: Integers, by: Sequence[str
             raise StoreError(f"no column '{column}'{closest(column, images.column_names)}")
     unit, first = images.numbered(by, rows) if by else (np.zeros(len(rows), np.int64), rows[:1])
     vectors = images.vectors if len(rows) == len(images) else images.vectors[rows]
-    found = group_posteriors(head, vectors, unit, _configurations(images)[rows])
+    dose, time = (images.column(name).to_numpy()[rows] for name in ("concentration_um", "time_h"))
+    control = np.asarray(images.column("role").to_numpy() == "control")
+    new = new_configurations(head, dose, time, control[rows])
+    found = group_posteriors(head, vectors, unit, _configurations(images, control)[rows], new)
     best = found.argmax(axis=1)
     keys = images.table.select(list(by)).take(pa.array(first))
     table = pa.table(
@@ -170,9 +195,8 @@ def posterior_table(head: Head, images: Images, rows: Integers, by: Sequence[str
     return table.sort_by([(name, "ascending") for name in by]) if by else table
 
 
-def _configurations(images: Images) -> Integers:
+def _configurations(images: Images, control: Flags) -> Integers:
     """A number for every (concentration, time); wells of a control, which have no dose, count by their slot."""
-    control = np.asarray(images.column("role").to_numpy() == "control")
     slot = np.where(control, images.configuration, -1)
     codes, _ = number(images.codes("concentration_um"), images.codes("time_h"), slot)
     return codes

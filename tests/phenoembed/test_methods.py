@@ -267,6 +267,21 @@ def test_with_one_image_a_configuration_balanced_is_the_product() -> None:
     torch.testing.assert_close(balanced.loss(features, members, labels), product.loss(features, members, labels))
 
 
+def test_controls_are_one_more_class_in_training_alone() -> None:
+    """The loss is the cross-entropy over classes and controls, added in a loop; scores have no column of controls."""
+    torch.manual_seed(0)
+    head = build_method("balanced", CLASSES, DIM, controls=True).eval()
+    features, members = ragged([6, 1, 3])
+    labels = torch.tensor([0, CLASSES, 1])
+    with torch.inference_mode():
+        images = head.classifier(features)
+    assert images.shape[1] == CLASSES + 1
+    groups = torch.stack([images[members.group == number].sum(0) for number in range(3)])
+    expected = -sum(groups.log_softmax(1)[number, label] for number, label in enumerate(labels)) / 3
+    torch.testing.assert_close(head.loss(features, members, labels), expected)
+    torch.testing.assert_close(scores_of(head, features, members), groups[:, :CLASSES])
+
+
 def test_segments_are_summed_like_a_loop() -> None:
     """Empty segments sum to zero; means and maxima of segments that are there."""
     values, segment = torch.randn(6, 2), torch.tensor([2, 0, 2, 2, 0, 4])
