@@ -67,14 +67,14 @@ _EXPLAINED = (
     f"{FIELDS}: every other field of the well of a group's lowest dose and earliest time is added",
     f"{UNEVEN}: to each dose and time a random number of other fields of its well is added",
     f"{DOSES}: as many doses as the group has are added that do nothing: images of DMSO wells of the replicate",
+    "balanced doubts them: no training group had such doses",
 )
 
 
 def _by_every_rule(tests: Iterable[HeldOut]) -> Iterator[HeldOut]:
     """Each test as it is, and where adding scores is the rule, read by the other such rule too, from the same weights.
 
-    With one image a configuration ``product`` and ``balanced`` train alike, so that trainings of both differ by chance
-    alone; what the rule does to images that are put in is seen on one and the same network.
+    Trainings differ by chance too; what the rule does to images that are put in is seen on one and the same network.
     """
     for held in tests:
         yield held
