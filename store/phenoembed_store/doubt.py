@@ -12,6 +12,7 @@ for one that is unlike them: a mixture with an uninformative component (as in ro
 
 import numpy as np
 
+from phenoembed_store.aggregate import number
 from phenoembed_store.heads import Doubles, Head
 from phenoembed_store.subset import Flags
 
@@ -29,10 +30,11 @@ def new_configurations(head: Head, concentration_um: Doubles, time_h: Doubles, c
     known = head.config.get("configurations")
     if not head.knows_controls or not known:
         return np.zeros(len(control), np.bool_)
-    asked, place = np.unique(np.column_stack([concentration_um, time_h]), axis=0, return_inverse=True)
+    place, first = number(concentration_um, time_h)
     dose, time = np.asarray(known, np.float64).T
-    near = np.isclose(asked[:, :1], dose, rtol=ALIKE, atol=0) & np.isclose(asked[:, 1:], time, rtol=ALIKE, atol=0)
-    found: Flags = np.asarray(near.any(axis=1))[place.reshape(-1)]
+    near = np.isclose(concentration_um[first, None], dose, rtol=ALIKE, atol=0)
+    near &= np.isclose(time_h[first, None], time, rtol=ALIKE, atol=0)
+    found: Flags = np.asarray(near.any(axis=1))[place]
     return control | ~found
 
 
