@@ -4,7 +4,7 @@ Features come from the store with one query a fold; no image is opened. Beside t
 same folds: an untrained encoder, and logistic regression on eight intensity statistics.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from phenoembed.baselines import intensity_scores
+from phenoembed.baselines import Scorer, fit_intensity
 from phenoembed.batches import members_of
 from phenoembed.calibration import fit_temperature
 from phenoembed.controls import Labelled, with_controls
@@ -168,17 +168,17 @@ def _settle(kind: str, task: Task, fold: TrainedFold, groups: Groups) -> _Settin
     classes = tuple(sorted(set(labels[train])))
     if len(classes) < 2:
         return None
-    tests, notes = {}, []
+    known, tests, notes = set(classes), {}, []
     for name, ids in ((TEST_NAMES[fold.fold.split], fold.fold.test), (KNOWN_WELLS, fold.fold.known_wells)):
         places = _labelled(groups.places(ids), labels)
-        learnable = np.array([place for place in places if labels[place] in set(classes)], dtype=int)
+        learnable = np.array([place for place in places if labels[place] in known], dtype=int)
         if len(learnable) < len(places):
             notes.append(
                 f"{name}: {len(places) - len(learnable)} groups of classes without training groups are left out"
             )
         if len(learnable):
             tests[name] = learnable
-    back = [place for place in _labelled(groups.places(fold.fold.calibration), labels) if labels[place] in set(classes)]
+    back = [place for place in _labelled(groups.places(fold.fold.calibration), labels) if labels[place] in known]
     calibration = np.array(back, dtype=int)
     return _Setting(kind, task, fold, groups, labels, classes, train, tests, calibration, notes) if tests else None
 
@@ -189,7 +189,7 @@ def _labelled(places: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _fit(
     setting: _Setting, features: Features, progress: Progress = lambda _done, _total: None
-) -> tuple[GroupClassifier, Callable[[np.ndarray], NDArray[np.floating]]]:
+) -> tuple[GroupClassifier, Scorer]:
     asked = (features, setting.groups, *setting.labelled, setting.fold.config["method"])
     head = fit_linear_head(*asked) if setting.head == "linear" else fit_head(*asked, progress=progress)
     return head, lambda places: head_scores(head, features, setting.groups, places)
@@ -207,18 +207,13 @@ def head_scores(head: GroupClassifier, features: Features, groups: Groups, place
 
 def _scorers(
     store: Store, setting: _Setting, features: Features, table: pa.Table, head: GroupClassifier, where: str | None
-) -> Iterator[tuple[str, Callable[[np.ndarray], NDArray[np.floating]]]]:
+) -> Iterator[tuple[str, Scorer]]:
     """Each kind of features with what turns places of groups into scores, all fitted on the same training groups."""
     yield "encoder", lambda places: head_scores(head, features, setting.groups, places)
     statistics = np.column_stack([table.column(name).to_numpy() for name in INTENSITY_STATISTICS])
     if np.isfinite(statistics).all():
         labels = setting.numbers(setting.train)
-        yield (
-            "intensity",
-            lambda places: intensity_scores(
-                statistics, setting.groups, setting.train, labels, places, len(setting.classes)
-            ),
-        )
+        yield "intensity", fit_intensity(statistics, setting.groups, setting.train, labels, len(setting.classes))
     else:
         setting.notes.append("intensity statistics are missing: index the images again")
     untrained = setting.fold.config.get("untrained_encoder")
@@ -264,9 +259,10 @@ def _compound_head(setting: _Setting, features: Features) -> list[Tested]:
     labelled = np.array([label is not None for label in setting.labels])
     compounds: np.ndarray = setting.groups.compounds.copy()
     compounds[~labelled] = None
-    classes = tuple(sorted(set(compounds[setting.train])))
+    known = set(compounds[setting.train])
+    classes = tuple(sorted(known))
     tests = {
-        name: np.array([place for place in places if compounds[place] in set(classes)], dtype=int)
+        name: np.array([place for place in places if compounds[place] in known], dtype=int)
         for name, places in setting.tests.items()
     }
     other = _Setting(

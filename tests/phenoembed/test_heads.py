@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from phenoembed.baselines import intensity_scores
+from phenoembed.baselines import fit_intensity
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import FitSettings, fit_head, to_store_head
 from phenoembed.linear_heads import METHODS as LINEAR
@@ -160,7 +160,7 @@ def test_the_intensity_baseline_multiplies_per_image_logistic_regressions(groups
     places, labels, names = labels_of(groups)
     train, test = places[::2], places[1::2]
     statistics = features_of(groups, 1.0)[:, :8].astype(float)
-    found = intensity_scores(statistics, groups, train, labels[::2], test, len(names))
+    found = fit_intensity(statistics, groups, train, labels[::2], len(names))(test)
     rows = [row for place in train for row in groups.rows[place]]
     owner = [labels[places.tolist().index(place)] for place in train for _ in groups.rows[place]]
     mean, sd = statistics[rows].mean(0), statistics[rows].std(0)
@@ -174,7 +174,8 @@ def test_a_class_without_training_groups_is_never_named(groups: Groups) -> None:
     """Its score is minus infinity, its probability 0."""
     places, labels, names = labels_of(groups)
     train = places[labels != 1]
-    scores = intensity_scores(features_of(groups, 1.0)[:, :8], groups, train, labels[labels != 1], places, len(names))
+    fitted = fit_intensity(features_of(groups, 1.0)[:, :8], groups, train, labels[labels != 1], len(names))
+    scores = fitted(places)
     assert (scores[:, 1] == -np.inf).all()
     assert (softmax(scores)[:, 1] == 0).all()
 
