@@ -12,7 +12,7 @@ from tests.store.fakes import fake_rows
 
 import phenoembed_store
 from phenoembed_store import Head, Store
-from phenoembed_store.heads import ATTENTION
+from phenoembed_store.heads import ATTENTION, CONTROL
 from phenoembed_store.schema import PREDICTIONS_SCHEMA, REJECTED_SCHEMA
 
 HOSTILE = (
@@ -72,6 +72,10 @@ def save_head(store: Store, classes: Sequence[str], **config: object) -> str:
         shapes = ((4, 8), (4,), (4, 8), (4,), (4,))
         extra = {
             name: draw.normal(size=shape).astype(np.float32) for name, shape in zip(ATTENTION, shapes, strict=True)
+        }
+    elif "configurations" in config:
+        extra = {
+            name: draw.normal(size=shape).astype(np.float32) for name, shape in zip(CONTROL, ((16,), (1,)), strict=True)
         }
     return store.save_head(
         Head("compound", tuple(classes), *weights, config={"encoder": "enc0", **config}, extra=extra)

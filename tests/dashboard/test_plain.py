@@ -100,6 +100,26 @@ def test_evidence_is_the_store_s_posterior(store_maker: Callable[..., Store], me
     assert evidence.adds == (method in ("product", "baseline", "balanced"))
 
 
+def test_evidence_doubts_doses_that_the_head_never_saw(store_maker: Callable[..., Store]) -> None:
+    """As the store's posterior does; and otherwise than if it had seen all of them."""
+    store = store_maker()
+    catalogue = open_catalogue(store.path)
+    group = group_choices(store, catalogue, "taxol")[0]
+    table, _ = store.vectors(f"group_id = '{group.group_id}'")
+    seen = [
+        list(pair) for pair in zip(*(table.column(c).to_pylist() for c in ("concentration_um", "time_h")), strict=True)
+    ]
+    found = []
+    for known in (seen[1:], seen):
+        head = store.head(save_head(store, ("a", "b", "c"), method="balanced", configurations=known))
+        evidence = group_evidence(catalogue, head, group.group_id, "taxol")
+        assert evidence.new.sum() == len(seen) - len(known)
+        expected = store.posterior(head, f"group_id = '{group.group_id}'").column("probabilities")[0].as_py()
+        np.testing.assert_allclose(evidence.posterior(), expected, rtol=1e-5)
+        found.append(evidence.posterior())
+    assert not np.allclose(*found)
+
+
 def test_what_images_do_sums_to_the_log_odds(shared_store: Store) -> None:
     """Where evidence adds, the images' shares of it add up to that of the group."""
     catalogue = open_catalogue(shared_store.path)
