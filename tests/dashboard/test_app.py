@@ -325,6 +325,15 @@ def test_evidence_of_a_head_that_does_not_add_says_so(
     assert not test.exception
 
 
+def test_doses_that_the_head_never_saw_are_named(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest]
+) -> None:
+    store = store_maker()
+    save_head(store, ("nocodazole", "taxol"), method="balanced", configurations=[[1.0, 24.0], [1.0, 72.0], [5.0, 24.0]])
+    said = words(visit(store, "evidence", compound="taxol"))
+    assert "Doubted, for no training group had this dose and time: 5 µM, 72 h; 20 µM, 24 h; 20 µM, 72 h." in said
+
+
 def test_a_damaged_store_shows_an_error_and_its_remedy(
     store_maker: Callable[..., Store], visit: Callable[..., AppTest]
 ) -> None:

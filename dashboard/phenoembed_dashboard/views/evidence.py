@@ -137,6 +137,13 @@ def _images(catalogue: Catalogue, evidence: GroupEvidence, kept: Any, called: in
             f"With the method '{evidence.head.method}' evidence does not add: whatever is switched off, the "
             "probabilities are worked out anew from the embeddings that are left; these figures do not sum up."
         )
+    if 0 < evidence.new.sum() < len(records):
+        places = dict.fromkeys(
+            f"{label(dose_of(record))}, {time_label(record['time_h'])}"
+            for record, new in zip(records, evidence.new, strict=True)
+            if new
+        )
+        st.caption(f"Doubted, for no training group had this dose and time: {'; '.join(places)}.")
     rows = [
         {
             "dose": label(dose_of(record)), "time": time_label(record["time_h"]), "well": record["well"],
