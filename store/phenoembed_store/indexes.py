@@ -17,6 +17,7 @@ import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from phenoembed_store.subset import Subset
 
 log = logging.getLogger("phenoembed")
 
+VECTORS = "vectors.npy"
 FLAT_LIMIT = 20_000
 """Images below which there is no index: comparing with all of them takes a few milliseconds."""
 TAIL_SHARE = 0.1
@@ -123,39 +125,39 @@ class Index:
                 yield int(depth), probe
 
 
-def build(
-    folder: Path,
-    encoder: str,
-    version: int,
-    files: Sequence[str],
-    part: Part,
-    transform: str,
-) -> Path:
-    """Make an index of these images, beside and renamed; the encoder's other ones are removed. Its folder.
-
-    transform: the id of the one under which the part's vectors are scaled, ``none`` for none.
-    """
-    name = f"{encoder}-v{version}-{transform}"
-    beside, target = folder / f".{name}.{uuid4().hex[:8]}", folder / name
-    beside.mkdir(parents=True)
+@contextmanager
+def beside(folder: Path, encoder: str) -> Iterator[Path]:
+    """A folder beside the indexes to make one in; gone afterwards with whatever is left in it."""
+    making = folder / f".{encoder}.{uuid4().hex[:8]}"
+    making.mkdir(parents=True)
     try:
-        measured, checksums = _write_files(beside, part)
-        manifest = Manifest(
-            encoder=encoder,
-            version=version,
-            transform=transform,
-            files=tuple(files),
-            kind="ivf-sq8",
-            vectors=len(part.rows),
-            dim=int(part.vectors.shape[1]),
-            **measured._asdict(),
-            checksums=checksums,
-        )
-        (beside / "manifest.json").write_text(json.dumps(asdict(manifest)))
-        remove(folder, encoder)
-        os.rename(beside, target)
+        yield making
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def build(making: Path, encoder: str, version: int, files: Sequence[str], part: Part, transform: str) -> Path:
+    """Make an index of these images and rename it; the encoder's other ones are removed. Its folder.
+
+    making: a folder beside the indexes that holds the part's vectors already, as VECTORS. transform: the id of the one
+    under which they are scaled, ``none`` for none.
+    """
+    target = making.parent / f"{encoder}-v{version}-{transform}"
+    measured, checksums = _write_files(making, part)
+    manifest = Manifest(
+        encoder=encoder,
+        version=version,
+        transform=transform,
+        files=tuple(files),
+        kind="ivf-sq8",
+        vectors=len(part.rows),
+        dim=int(part.vectors.shape[1]),
+        **measured._asdict(),
+        checksums=checksums,
+    )
+    (making / "manifest.json").write_text(json.dumps(asdict(manifest)))
+    remove(making.parent, encoder)
+    os.rename(making, target)
     return target
 
 
@@ -172,7 +174,6 @@ def _write_files(folder: Path, part: Part) -> tuple[Measured, dict[str, list[int
 def _write_arrays(folder: Path, part: Part) -> dict[str, list[int]]:
     with pa.OSFile(str(folder / "rows.arrow"), "wb") as file, pa.ipc.new_file(file, part.rows.schema) as writer:
         writer.write_table(part.rows)
-    np.save(folder / "vectors.npy", part.vectors)
     np.save(folder / "norms.npy", part.norms)
     if part.scaled is not part.vectors:
         np.save(folder / "scaled.npy", part.scaled)
@@ -213,8 +214,8 @@ def open_index(folder: Path, manifest: Manifest) -> Index | None:
     try:
         found = faiss.read_index(str(folder / "ivf.faiss"), faiss.IO_FLAG_MMAP)
         faiss.downcast_InvertedLists(found.invlists).prefetch_nthread = 0  # threads for every search, slower than it
-        scaled = "scaled.npy" if "scaled.npy" in manifest.checksums else "vectors.npy"
-        names = ("vectors.npy", scaled, "norms.npy")
+        scaled = "scaled.npy" if "scaled.npy" in manifest.checksums else VECTORS
+        names = (VECTORS, scaled, "norms.npy")
         # plain views: a memmap's own indexing costs more than the rows it fetches
         vectors, compared, norms = (np.asarray(np.load(folder / name, mmap_mode="r")) for name in names)
         rows = pa.ipc.open_file(pa.memory_map(str(folder / "rows.arrow"))).read_all()

@@ -6,11 +6,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from phenoembed_store import indexes
+from phenoembed_store.aggregate import Floats
 from phenoembed_store.errors import MissingExtra, NotInStore
 from phenoembed_store.images import Images
 from phenoembed_store.indexes import Index
-from phenoembed_store.parts import Part, fit_to, make_part, read_part
+from phenoembed_store.ivf import faiss_module
+from phenoembed_store.parts import Part, Rows, fit_to, make_part, read_part, read_rows, read_vectors
 from phenoembed_store.tables import Scan
+from phenoembed_store.transforms import Transform
 
 log = logging.getLogger("phenoembed")
 
@@ -34,29 +37,44 @@ def load_images(
     images = _from_index(scan, encoder, annotations, kind, folder, opened)
     if images is not None:
         return images
-    part = read_part(scan, encoder)
-    if part is None:
+    rows = read_rows(scan, encoder)
+    if rows is None:
         raise NotInStore(f"encoder '{encoder}' has no images in the store; run: phenoembed index PLATES")
-    transform = fit_to(part, kind, encoder)
-    if transform is not None:
-        part = make_part(part.rows, part.vectors, transform)
-    if make and len(part.rows) >= indexes.FLAT_LIMIT:
-        index = make_index(scan, encoder, part, transform.id if transform else "none", folder)
-        if index is not None:
+    if make and len(rows.place) >= indexes.FLAT_LIMIT:
+        made = _make_index(scan, encoder, rows, kind, folder)
+        if made is not None:
+            index, transform = made
             return Images(encoder, scan.version, (part_of(index),), annotations, transform, index)
+    part, transform = _compared(rows, read_vectors(scan, encoder, rows.place), kind, encoder)
     return Images(encoder, scan.version, (part,), annotations, transform)
 
 
-def make_index(scan: Scan, encoder: str, part: Part, transform: str, folder: Path) -> Index | None:
-    """Make an index of these images and open it; None where it cannot be written or FAISS is not installed."""
-    log.info("making the index of encoder %s for version %d: %d images", encoder, scan.version, len(part.rows))
+def _compared(rows: Rows, vectors: Floats, kind: str, encoder: str) -> tuple[Part, Transform | None]:
+    """Images and their vectors under the transform of this kind, and the transform."""
+    part = make_part(rows.table, vectors, None)
+    transform = fit_to(part, kind, encoder)
+    return (part if transform is None else make_part(rows.table, vectors, transform)), transform
+
+
+def _make_index(scan: Scan, encoder: str, rows: Rows, kind: str, folder: Path) -> tuple[Index, Transform | None] | None:
+    """Make an index of these images and open it; None where it cannot be written or FAISS is not installed.
+
+    The vectors are read into the index's own file: a million of them are never in memory twice.
+    """
+    log.info("making the index of encoder %s for version %d: %d images", encoder, scan.version, len(rows.place))
     try:
-        made = indexes.build(folder, encoder, scan.version, scan.files, part, transform)
+        faiss_module()
+        with indexes.beside(folder, encoder) as making:
+            vectors = read_vectors(scan, encoder, rows.place, making / indexes.VECTORS)
+            part, transform = _compared(rows, vectors, kind, encoder)
+            name = transform.id if transform else "none"
+            made = indexes.build(making, encoder, scan.version, scan.files, part, name)
     except (OSError, MissingExtra) as error:
         log.warning("no index, every image is compared: %s", error)
         return None
     manifest = next((found for path, found in indexes.manifests(folder, encoder) if path == made), None)
-    return indexes.open_index(made, manifest) if manifest is not None else None
+    index = indexes.open_index(made, manifest) if manifest is not None else None
+    return None if index is None else (index, transform)
 
 
 def part_of(index: Index) -> Part:

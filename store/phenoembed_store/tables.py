@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -20,6 +20,9 @@ import pyarrow as pa
 from phenoembed_store import checksums, remote
 from phenoembed_store.engine import quoted, session
 from phenoembed_store.errors import Overtaken, StoreError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyRelation
 
 log = logging.getLogger("phenoembed")
 
@@ -240,18 +243,34 @@ class Scan:
         self, columns: Sequence[str] | None = None, where: str = "true", parameters: Sequence[Any] = ()
     ) -> pa.Table:
         """Rows that match ``where`` (our own SQL, never a user's), with the named columns (default: all)."""
-        wanted = list(self.schema.names) if columns is None else list(columns)
-        schema = _like(pa.schema([self.schema.field(name) for name in wanted]))
+        schema = self._schema_of(columns)
         if not self.files:
             return schema.empty_table()
+        with self._selected(schema.names, where, parameters) as selected:
+            return selected.to_arrow_table().cast(schema)
+
+    def batches(self, columns: Sequence[str], where: str, parameters: Sequence[Any] = ()) -> Iterator[pa.RecordBatch]:
+        """The same rows in the same order, some thousands at a time: those of ``read`` are all in memory at once."""
+        schema = self._schema_of(columns)
+        if self.files:
+            with self._selected(schema.names, where, parameters) as selected:
+                for batch in selected.to_arrow_reader(ROW_GROUP):
+                    yield batch.cast(schema)
+
+    def _schema_of(self, columns: Sequence[str] | None) -> pa.Schema:
+        wanted = self.schema.names if columns is None else columns
+        return _like(pa.schema([self.schema.field(name) for name in wanted]))
+
+    @contextmanager
+    def _selected(self, columns: Sequence[str], where: str, parameters: Sequence[Any]) -> Iterator["DuckDBPyRelation"]:
+        """The rows that match, for DuckDB to read while this lasts; files may lack columns that came later."""
         with _damage(self.files[0].rpartition("/")[0]), session() as connection:
             source = "read_parquet($files, union_by_name = true)"
             named = {"files": list(self.files)}
             stored = connection.sql(f"SELECT * FROM {source}", params=named).columns
-            picked = ", ".join(quoted(name) if name in stored else f"NULL AS {quoted(name)}" for name in wanted)
+            picked = ", ".join(quoted(name) if name in stored else f"NULL AS {quoted(name)}" for name in columns)
             values = named | {f"p{i}": value for i, value in enumerate(parameters)}
-            rows = connection.sql(f"SELECT {picked} FROM {source} WHERE {where}", params=values).to_arrow_table()
-        return rows.cast(schema)
+            yield connection.sql(f"SELECT {picked} FROM {source} WHERE {where}", params=values)
 
 
 def _names(table: Any) -> list[str]:

@@ -35,7 +35,9 @@ def part() -> Part:
 @pytest.fixture(scope="module")
 def index(part: Part, tmp_path_factory: pytest.TempPathFactory) -> Index:
     folder = tmp_path_factory.mktemp("indexes")
-    made = indexes.build(folder, "e", 0, ["f"], part, "none")
+    with indexes.beside(folder, "e") as making:
+        np.save(making / indexes.VECTORS, part.vectors)
+        made = indexes.build(making, "e", 0, ["f"], part, "none")
     ((_, manifest),) = indexes.manifests(folder)
     assert manifest is not None
     opened = indexes.open_index(made, manifest)
