@@ -3,8 +3,11 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
-from threading import Event, Timer
+from math import inf
+from threading import TIMEOUT_MAX, Condition, Thread
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -92,23 +95,67 @@ def query_errors() -> Iterator[None]:
 @contextmanager
 def time_limit(connection: "DuckDBPyConnection", called: str, seconds: float) -> Iterator[None]:
     """Stop what runs in this connection after so many seconds. Raises QueryError then, which says what was stopped."""
-    over = Event()
-
-    def stop() -> None:
-        over.set()
-        connection.interrupt()
-
-    timer = Timer(seconds, stop)
-    timer.daemon = True
-    timer.start()
+    limit, watch = _Limit(monotonic() + seconds, connection), _watch()
+    watch.add(limit)
     try:
         yield
     except KeyboardInterrupt:  # what `query_errors` makes of an interruption, ours or a person's
-        if not over.is_set():
+        if not limit.over:
             raise
         raise QueryError(f"{called} was stopped after {seconds:g} s") from None
     finally:
-        timer.cancel()
+        watch.remove(limit)
+
+
+@dataclass(eq=False)
+class _Limit:
+    """When what runs in a connection is to be stopped, and whether it was."""
+
+    deadline: float
+    connection: "DuckDBPyConnection"
+    over: bool = False
+
+    def stop(self) -> None:
+        self.over = True
+        self.connection.interrupt()
+
+
+class _Watch(Thread):
+    """Stops what runs past its limit. One thread for all: to start one took longer than a small filter."""
+
+    def __init__(self) -> None:
+        super().__init__(name="time limits", daemon=True)
+        self._limits: set[_Limit] = set()
+        self._changed = Condition()
+        self._looks = inf  # when it looks again
+
+    def add(self, limit: _Limit) -> None:
+        with self._changed:
+            self._limits.add(limit)
+            if limit.deadline < self._looks:
+                self._changed.notify()
+
+    def remove(self, limit: _Limit) -> None:
+        """From here on it is not stopped, and so not what runs in its connection next."""
+        with self._changed:
+            self._limits.discard(limit)
+
+    def run(self) -> None:
+        with self._changed:
+            while True:
+                now = monotonic()
+                for limit in [one for one in self._limits if one.deadline <= now]:
+                    limit.stop()
+                    self._limits.remove(limit)
+                self._looks = min((one.deadline for one in self._limits), default=inf)
+                self._changed.wait(min(self._looks - now, TIMEOUT_MAX))
+
+
+@cache
+def _watch() -> _Watch:
+    watch = _Watch()
+    watch.start()
+    return watch
 
 
 def one_line(message: str) -> str:

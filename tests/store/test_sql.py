@@ -1,5 +1,7 @@
 """The store's SQL reads five views, and a filter is one expression: nothing else gets through."""
 
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,9 @@ from tests.store.fakes import fake_rows
 import phenoembed_store
 from phenoembed_store import Store
 from phenoembed_store.errors import QueryError
-from phenoembed_store.sql import query_errors
+from phenoembed_store.sql import locked, query_errors, time_limit
+
+ENDLESS = "SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b"
 
 
 def test_the_views_are_there_before_anything_was_written(tmp_path: Path) -> None:
@@ -180,3 +184,20 @@ def test_slips_are_answered_with_what_was_meant(shared_store: Store) -> None:
         shared_store.sql("SELECT * FROM wells")
     with pytest.raises(QueryError, match="a text is written in single quotes: 'treated'"):
         shared_store.vectors("role = treated")
+
+
+@pytest.mark.parametrize("others", [(), (60.0,), (0.1, 60.0)])
+def test_each_query_has_a_limit_of_its_own(others: tuple[float, ...]) -> None:
+    """It is stopped at its own, whatever others there are; a limit that is over stops nothing that comes next."""
+    connection = locked({})
+    with ExitStack() as stack:
+        for seconds in others:
+            stack.enter_context(time_limit(locked({}), "another", seconds))
+        stopped = pytest.raises(QueryError, match=r"^the sum was stopped after 0\.2 s$")
+        with stopped, time_limit(connection, "the sum", 0.2), query_errors():
+            connection.execute(ENDLESS)
+    with time_limit(connection, "the sum", 0.2):
+        pass
+    start = time.monotonic()
+    while time.monotonic() < start + 0.4:
+        assert connection.execute("SELECT sum(range) FROM range(100000)").fetchall() == [(4999950000,)]
