@@ -69,6 +69,11 @@ class Lists:
     def __len__(self) -> int:
         return len(self.centres)
 
+    def add(self, unit: Floats, lists: Integers) -> None:
+        """Vectors (rows, dim), of length one, into the lists named for each: (rows,)."""
+        pointer = faiss_module().swig_ptr
+        self.index.add_core(len(unit), pointer(unit), None, pointer(lists))
+
     def within(self, query: Floats, reach: float) -> Probe:
         """The lists whose centres are so near the query (dim,), of length one."""
         cosines = self.centres @ query
@@ -95,7 +100,25 @@ def faiss_module() -> Any:
 
 
 def make_lists(scaled: Floats, norms: Floats) -> tuple[Lists, "Nearest"]:
-    """All vectors in lists, and some of them with their true neighbours, to measure it by."""
+    """All vectors in lists, and some of them with their true neighbours, to measure it by.
+
+    Which list a vector goes to is worked out here: NumPy's BLAS knows newer processors than the one in FAISS's wheels.
+    """
+    n = len(scaled)
+    lists = _empty_lists(scaled, norms)
+    picked = np.random.default_rng(1).choice(n, min(SAMPLE, n), replace=False)
+    nearest = Nearest(_unit(scaled[picked], norms[picked]), min(DEPTHS[-1], n))
+    cosines = np.empty((BLOCK, len(lists)), np.float32)
+    for start in range(0, n, BLOCK):
+        part = slice(start, start + BLOCK)
+        unit = _unit(scaled[part], norms[part])
+        lists.add(unit, np.matmul(unit, lists.centres.T, out=cosines[: len(unit)]).argmax(axis=1))
+        nearest.see(unit, start)
+    return lists, nearest
+
+
+def _empty_lists(scaled: Floats, norms: Floats) -> Lists:
+    """Lists to put these vectors in, by k-means of some of them."""
     faiss = faiss_module()
     n, dim = scaled.shape
     nlist = 1 << int(np.log2(np.sqrt(n)) + 0.25)  # a power of two near the root: 256 of 138,240, 1,024 of a million
@@ -107,14 +130,7 @@ def make_lists(scaled: Floats, norms: Floats) -> tuple[Lists, "Nearest"]:
     index.cp.max_points_per_centroid = POINTS_PER_LIST
     sample = np.sort(np.random.default_rng(0).choice(n, min(n, POINTS_PER_LIST * nlist), replace=False))
     index.train(_unit(scaled[sample], norms[sample]))
-    picked = np.random.default_rng(1).choice(n, min(SAMPLE, n), replace=False)
-    nearest = Nearest(_unit(scaled[picked], norms[picked]), min(DEPTHS[-1], n))
-    for start in range(0, n, BLOCK):
-        part = slice(start, start + BLOCK)
-        unit = _unit(scaled[part], norms[part])
-        index.add(unit)
-        nearest.see(unit, start)
-    return Lists.of(index), nearest
+    return Lists.of(index)
 
 
 def measure(lists: Lists, known: "Nearest", scaled: Floats, norms: Floats) -> Measured:
@@ -124,7 +140,7 @@ def measure(lists: Lists, known: "Nearest", scaled: Floats, norms: Floats) -> Me
     """
     nearest, queries = known.rows(), known.queries
     rows, place = np.unique(nearest, return_inverse=True)
-    theirs = lists.index.quantizer.assign(_unit(scaled[rows], norms[rows]), 1)[:, 0]
+    theirs = (_unit(scaled[rows], norms[rows]) @ lists.centres.T).argmax(axis=1)
     cosines = queries @ lists.centres.T
     behind = cosines.max(axis=1)[:, None] - np.take_along_axis(cosines, theirs[place].reshape(nearest.shape), 1)
     reach, farthest = {}, 0.0

@@ -1,7 +1,9 @@
 """Indexes: derived, checked, made anew; and whatever path a search takes, the neighbours are the same."""
 
+import errno
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 from tests.store.fakes import fake_rows
 
 import phenoembed_store
-from phenoembed_store import Store, indexes
+from phenoembed_store import Store, indexes, tables
+from phenoembed_store.parts import read_part
 
 pytest.importorskip("faiss")
 
@@ -75,6 +78,41 @@ def test_a_damaged_index_is_made_anew_and_the_answer_is_right(
         assert found(again) == expected
     assert "making the index" in caplog.text
     assert again.verify() == []
+
+
+def test_without_room_for_an_index_every_image_is_compared(
+    big: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that is full is known before the vectors are written; nothing is left of the attempt."""
+    expected = found(big)[0]
+    shutil.rmtree(big.path / "indexes")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with caplog.at_level(logging.WARNING, "phenoembed"):
+        assert found(phenoembed_store.open(big.path)) == (expected, "exact")
+    assert "no index, every image is compared" in caplog.text
+    assert list((big.path / "indexes").iterdir()) == []
+
+
+def test_vectors_read_in_batches_are_those_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two encoders, in files of any order, some without a column that came later."""
+    monkeypatch.setattr(tables, "ROW_GROUP", 100)
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    first, other = ROWS.slice(0, 700), ROWS.slice(700)
+    store.write_images(other.append_column("note", pa.array(["late"] * len(other))))
+    store.write_images(first.take(pa.array(np.random.default_rng(4).permutation(len(first)))))
+    at = ROWS.column_names.index("encoder")
+    store.write_images(ROWS.slice(0, 300).set_column(at, "encoder", pa.array(["second"] * 300)))
+    by_path = dict(zip(ROWS.column("path").to_pylist(), ROWS.column("embedding").to_pylist(), strict=True))
+    for encoder, count in ((ROWS.column("encoder")[0].as_py(), len(ROWS)), ("second", 300)):
+        part = read_part(store._contents.images.at(), encoder)
+        assert part is not None
+        paths = part.rows.column("path").to_pylist()
+        assert len(paths) == count
+        np.testing.assert_array_equal(part.vectors, np.array([by_path[path] for path in paths], np.float32))
 
 
 def test_an_index_can_be_deleted(big: Store) -> None:
