@@ -17,10 +17,11 @@ from pathlib import Path
 import faiss
 import numpy as np
 from clustered import fill, milliseconds, queries
-from peers import Ask, Asked, Peer, hnswlib_peer, kept_seconds, lancedb_peer, qdrant_peer, sklearn_peer
+from peers import Ask, Asked, Peer, hnswlib_peer, kept_seconds, lancedb_peers, qdrant_peer, sklearn_peer
 from truth import exact, recall
 
 import phenoembed_store
+from phenoembed_store.images import IMAGE_HIT
 
 SHARES = (0.001, 0.02, 0.3)
 TUNED_ON = 50
@@ -74,7 +75,7 @@ def main() -> None:
         names = [name for name in asked.peers.split(",") if name and n <= LARGEST.get(name, n)]
         ours = Ours(folder / "store", n)
         vectors = np.ascontiguousarray(ours.images.vectors)
-        peers = [_build(name, folder, ours, vectors) for name in names]
+        peers = [peer for name in names for peer in _build(name, folder, ours, vectors)]
         if not asked.build:
             measure(ours, peers, vectors, asked.queries)
         if asked.folder is None:
@@ -91,11 +92,10 @@ def measure(ours: Ours, peers: Sequence[Peer], vectors: np.ndarray, count: int) 
         filtered(ours, [peer for peer in peers if peer.filters], share, asking[TUNED_ON:], asking[:TUNED_ON])
 
 
-def _build(name: str, folder: Path, ours: Ours, vectors: np.ndarray) -> Peer:
+def _build(name: str, folder: Path, ours: Ours, vectors: np.ndarray) -> list[Peer]:
     if name == "lancedb":
-        metadata = ours.images.rows.select(["u", "compound", "concentration_um", "plate"])
-        return lancedb_peer(folder, vectors, metadata)
-    return {"hnswlib": hnswlib_peer, "sklearn": sklearn_peer, "qdrant": qdrant_peer}[name](folder, vectors)
+        return lancedb_peers(folder, vectors, ours.images.rows.select([*IMAGE_HIT, "u"]))
+    return [{"hnswlib": hnswlib_peer, "sklearn": sklearn_peer, "qdrant": qdrant_peer}[name](folder, vectors)]
 
 
 def unfiltered(ours: Ours, peers: Sequence[Peer], asking: np.ndarray, tuning: np.ndarray) -> None:
@@ -109,10 +109,10 @@ def unfiltered(ours: Ours, peers: Sequence[Peer], asking: np.ndarray, tuning: np
     seconds, found = alternate(calls, asked)
     truth = exact(ours.unit, asking, [None] * len(asked))
     built = {"ours": ours.built_s} | {peer.name: peer.built_s for peer in peers}
-    print(f"\n{'unfiltered top-10':24s} {'p50 ms':>9s} {'x ours':>8s} {'recall':>8s} {'built s':>9s} {'x ours':>8s}")
+    print(f"\n{'unfiltered top-10':29s} {'p50 ms':>9s} {'x ours':>8s} {'recall':>8s} {'built s':>9s} {'x ours':>8s}")
     for name in calls:
         ms, times = milliseconds(seconds[name]), milliseconds(seconds[name]) / milliseconds(seconds["ours"])
-        line = f"{name:24s} {ms:9.3f} {times:8.2f} {recall(_rows(ours, name, found), truth):8.4f}"
+        line = f"{name:29s} {ms:9.3f} {times:8.2f} {recall(_rows(ours, name, found), truth):8.4f}"
         line += f" {built[name]:9.1f} {built[name] / ours.built_s:8.2f}" if name in built else f" {'':18s}"
         print(f"{line}  {notes.get(name, '')}", flush=True)
     if index:
@@ -132,7 +132,7 @@ def filtered(ours: Ours, peers: Sequence[Peer], share: float, asking: np.ndarray
     truth = exact(ours.unit, asking, [ours.passing(where) for _, where in asked])
     fewest = [min(10, len(rows)) for rows in (ours.passing(where) for _, where in asked)]
     print(
-        f"\n{f'filtered, {share:.1%} pass':24s} {'new ms':>9s} {'x ours':>8s} {'again ms':>9s} {'x ours':>8s} "
+        f"\n{f'filtered, {share:.1%} pass':29s} {'new ms':>9s} {'x ours':>8s} {'again ms':>9s} {'x ours':>8s} "
         f"{'recall':>8s} {'fewer':>6s}"
     )
     for name in calls:
@@ -140,7 +140,7 @@ def filtered(ours: Ours, peers: Sequence[Peer], share: float, asking: np.ndarray
         rows = _rows(ours, name, found)
         fewer = sum(len(hits) < wanted for hits, wanted in zip(rows, fewest, strict=True))
         print(
-            f"{name:24s} {ms:9.3f} {ms / milliseconds(new['ours']):8.2f} {ms_again:9.3f} "
+            f"{name:29s} {ms:9.3f} {ms / milliseconds(new['ours']):8.2f} {ms_again:9.3f} "
             f"{ms_again / milliseconds(again['ours']):8.2f} {recall(rows, truth):8.4f} {fewer:6d}  "
             f"{notes.get(name, '') if name != 'ours' else ours.path_of(asked[0])}",
             flush=True,
