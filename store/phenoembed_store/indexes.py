@@ -165,9 +165,9 @@ def _write_files(folder: Path, part: Part) -> tuple[Measured, dict[str, list[int
     """Everything but the manifest; the lists to probe, and the recall they give, and every file's checksums."""
     with ThreadPoolExecutor(1) as beside:  # a disk and a processor, each with its own work
         arrays = beside.submit(_write_arrays, folder, part)
-        lists, known = ivf.make_lists(part.scaled, part.norms)
+        lists, theirs, known = ivf.make_lists(part.scaled, part.norms)
         written = beside.submit(_write_lists, folder / "ivf.faiss", lists.index)
-        measured = ivf.measure(lists, known, part.scaled, part.norms)
+        measured = ivf.measure(lists, theirs, known)
         return measured, arrays.result() | written.result()
 
 

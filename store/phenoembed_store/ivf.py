@@ -99,8 +99,8 @@ def faiss_module() -> Any:
         raise MissingExtra("faiss", "cpu") from None
 
 
-def make_lists(scaled: Floats, norms: Floats) -> tuple[Lists, "Nearest"]:
-    """All vectors in lists, and some of them with their true neighbours, to measure it by.
+def make_lists(scaled: Floats, norms: Floats) -> tuple[Lists, Integers, "Nearest"]:
+    """All vectors in lists; the list of each, (rows,); and some of them with their true neighbours, to measure by.
 
     Which list a vector goes to is worked out here: NumPy's BLAS knows newer processors than the one in FAISS's wheels.
     """
@@ -108,13 +108,15 @@ def make_lists(scaled: Floats, norms: Floats) -> tuple[Lists, "Nearest"]:
     lists = _empty_lists(scaled, norms)
     picked = np.random.default_rng(1).choice(n, min(SAMPLE, n), replace=False)
     nearest = Nearest(_unit(scaled[picked], norms[picked]), min(DEPTHS[-1], n))
-    cosines = np.empty((BLOCK, len(lists)), np.float32)
+    theirs = np.empty(n, np.int64)
+    block, cosines = np.empty((BLOCK, scaled.shape[1]), np.float32), np.empty((BLOCK, len(lists)), np.float32)
     for start in range(0, n, BLOCK):
-        part = slice(start, start + BLOCK)
-        unit = _unit(scaled[part], norms[part])
-        lists.add(unit, np.matmul(unit, lists.centres.T, out=cosines[: len(unit)]).argmax(axis=1))
+        part = slice(start, min(start + BLOCK, n))
+        unit = _unit(scaled[part], norms[part], out=block[: part.stop - start])
+        np.matmul(unit, lists.centres.T, out=cosines[: len(unit)]).argmax(axis=1, out=theirs[part])
+        lists.add(unit, theirs[part])
         nearest.see(unit, start)
-    return lists, nearest
+    return lists, theirs, nearest
 
 
 def _empty_lists(scaled: Floats, norms: Floats) -> Lists:
@@ -133,16 +135,15 @@ def _empty_lists(scaled: Floats, norms: Floats) -> Lists:
     return Lists.of(index)
 
 
-def measure(lists: Lists, known: "Nearest", scaled: Floats, norms: Floats) -> Measured:
+def measure(lists: Lists, theirs: Integers, known: "Nearest") -> Measured:
     """Look where the nearest of some vectors are: how far from the nearest list, and how many the codes put first.
 
-    The deeper, the more pairs of vector and neighbour there are, and the less the measure hangs on a few of them.
+    theirs: the list that each vector is in, (rows,). The deeper, the more pairs of vector and neighbour there are, and
+    the less the measure hangs on a few of them.
     """
     nearest, queries = known.rows(), known.queries
-    rows, place = np.unique(nearest, return_inverse=True)
-    theirs = (_unit(scaled[rows], norms[rows]) @ lists.centres.T).argmax(axis=1)
     cosines = queries @ lists.centres.T
-    behind = cosines.max(axis=1)[:, None] - np.take_along_axis(cosines, theirs[place].reshape(nearest.shape), 1)
+    behind = cosines.max(axis=1)[:, None] - np.take_along_axis(cosines, theirs[nearest], 1)
     reach, farthest = {}, 0.0
     for depth in DEPTHS:
         pairs = np.sort(behind[:, :depth], axis=None)
@@ -217,5 +218,6 @@ def one_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(threads)
 
 
-def _unit(vectors: Floats, norms: Floats) -> Floats:
-    return np.ascontiguousarray(vectors / np.maximum(norms, np.float32(1e-30))[:, None], np.float32)
+def _unit(vectors: Floats, norms: Floats, out: Floats | None = None) -> Floats:
+    """The vectors at length one; in ``out`` where much would be worked out: memory taken anew costs as much as that."""
+    return np.divide(vectors, np.maximum(norms, np.float32(1e-30))[:, None], out=out, dtype=np.float32)
