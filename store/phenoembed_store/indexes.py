@@ -17,7 +17,7 @@ import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -186,9 +186,15 @@ def _write_lists(path: Path, index: Any) -> dict[str, list[int]]:
 
 
 def remove(folder: Path, encoder: str) -> None:
-    """Remove an encoder's indexes. A process that has one open keeps what it has open."""
+    """Remove an encoder's indexes. A process that has one open keeps what it has open.
+
+    Each is hidden first: of one that was being removed when the process was killed nobody sees what is left.
+    """
     for path, _ in manifests(folder, encoder):
-        shutil.rmtree(path, ignore_errors=True)
+        hidden = folder / f".{path.name}.{uuid4().hex[:8]}"
+        with suppress(OSError):  # another process may have been first
+            os.rename(path, hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def manifests(folder: Path, encoder: str | None = None) -> list[tuple[Path, Manifest | None]]:

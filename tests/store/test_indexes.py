@@ -80,6 +80,20 @@ def test_a_damaged_index_is_made_anew_and_the_answer_is_right(
     assert again.verify() == []
 
 
+def test_an_index_half_removed_is_seen_by_nobody(big: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process leaves it that is killed while it removes the index of before."""
+
+    def killed(path: Path, **_: object) -> None:
+        (path / "manifest.json").unlink(missing_ok=True)
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    big.delete_images("plate = 'P1'")
+    big.refresh()
+    assert len(list((big.path / "indexes").glob(".*/rows.arrow"))) == 1
+    assert folder_of(big).is_dir()
+    assert big.verify() == []
+
+
 def test_without_room_for_an_index_every_image_is_compared(
     big: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
