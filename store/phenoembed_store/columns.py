@@ -59,6 +59,8 @@ CONTROL_WORDS = frozenset(
 CONTROL_COMPOUNDS = frozenset(("dmso", "dimethyl sulfoxide", "control", "vehicle", ""))
 EMPTY_WORDS = frozenset(("empty", "no cells", "blank"))
 COMPARTMENTS = ("Cells_", "Cytoplasm_", "Nuclei_")
+NAMELESS = re.compile(r"unnamed_\d+|Unnamed: \d+|__index_level_\d+__")
+"""What stands for the name of a column without one: ours, and pandas' (of which most number the rows)."""
 _PREFIXES = re.compile(r"^(Image_)?(Metadata_)?(Experimental Condition|Characteristics)?", re.IGNORECASE)
 _CHANNEL = re.compile(r"_(dapi|tubulin|actin|dna|er|rna|agp|mito)$")
 
@@ -96,15 +98,19 @@ def recognise(names: Iterable[str]) -> dict[str, str]:
 def match_columns(names: Sequence[str], numeric: frozenset[str], given: Mapping[str, str]) -> Matched:
     """Tell keys, features and other metadata apart. ``given``: ours -> theirs, where the user says so.
 
-    Features are the columns of CellProfiler's compartments where there are any; else the numeric ones that no
-    ``Metadata_`` prefix and no recognised name claims.
+    Features are the columns of CellProfiler's compartments where there are any; else the numeric ones that have a name
+    and that no ``Metadata_`` prefix and no recognised name claims.
     """
     ours = {**recognise(name for name in names if not is_compartment(name)), **given}
     claimed = set(ours.values())
     features = [name for name in names if is_compartment(name) and name in numeric]
     if not features:
         features = [
-            name for name in names if name in numeric and name not in claimed and not name.startswith("Metadata_")
+            name
+            for name in names
+            if name in numeric
+            and name not in claimed
+            and not (name.startswith("Metadata_") or NAMELESS.fullmatch(name))
         ]
     others = [name for name in names if name not in claimed and name not in set(features)]
     return Matched(ours, tuple(features), tuple(others))

@@ -23,6 +23,9 @@ from phenoembed_store.schema import CONTROL_COMPOUND, FILE_SCHEMA, IMAGES_SCHEMA
 JOINS = (("plate", "well", "field"), ("plate", "well"), ("compound", "concentration_um"), ("compound",))
 """What a table of metadata may be joined on: the first of these that both tables have."""
 
+NAMED = ("screen", "plate", "well")
+"""What a row cannot be without; other names may be empty."""
+
 DEFAULTS: dict[str, Any] = {"field": 1, "time_h": 0.0, "channel": "", "z": 0, "concentration_um": 0.0}
 
 
@@ -139,7 +142,9 @@ def _with_embedding(matched: Matched, schema: pa.Schema, embedding: Sequence[str
         if name not in lists and not _is_number(schema.field(name).type):
             raise StoreError(f"--embedding {name}: the column holds {schema.field(name).type}, not numbers")
     if not wanted:
-        raise StoreError("the table has no numeric feature columns; it has: " + ", ".join(schema.names[:20]))
+        raise StoreError(
+            f"the table has no numeric feature columns (with decimal points); it has: {', '.join(schema.names[:20])}"
+        )
     claimed = {*matched.ours.values(), *wanted}
     return Matched(matched.ours, wanted, tuple(name for name in schema.names if name not in claimed))
 
@@ -280,8 +285,21 @@ def _complete(rows: pa.Table, source: str, screen: str | None, first: int) -> pa
 
 def _typed(values: Sequence[Any], field: pa.Field, first: int) -> pa.Array:
     if field.type == pa.string():
-        return pa.array([_text(value) for value in values], field.type)
+        return pa.array([_name(value, field.name, first + i + 2) for i, value in enumerate(values)], field.type)
     return pa.array([_number(value, field, first + i + 2) for i, value in enumerate(values)], field.type)
+
+
+def _name(value: Any, name: str, line: int) -> str | None:
+    """A name, on one line; a screen, plate and well have one."""
+    text = _text(value)
+    if not text and name in NAMED:
+        raise StoreError(
+            f"{name} is empty in line {line}, and every row needs one: fill it in, leave the row out, or say which "
+            f"column it is (--map {name}=THEIRS)"
+        )
+    if text and len(text.splitlines()) > 1:
+        raise StoreError(f'{name} is {text!r} in line {line}, on several lines: is a quote (") not closed there?')
+    return text
 
 
 def _number(value: Any, field: pa.Field, line: int) -> float | int:
