@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 Plates = Annotated[Path, typer.Argument(help="A folder of plates: a manifest, or an instrument's export.")]
 Map = Annotated[
-    list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="A foreign column name; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="OURS=THEIRS",
+        help="A foreign name (a dose's unit in it is read), or what all rows have: 'time_h=48 h'; repeatable.",
+    ),
 ]
 Channel = Annotated[str | None, typer.Option("--channel", help="Which channel, where there are several.")]
 Reader = Annotated[str | None, typer.Option("--reader", help=f"{READERS}; found out when not given.")]

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,43 @@ def test_the_numbers_of_rows_are_no_feature(tmp_path: Path) -> None:
         assert store.vectors()[1].tolist() == [[3.0], [4.0]]
         assert report["remarks"] == [f"column '{column}' has no name of its own, and was not taken for a feature"]
         assert len(report["kept_metadata"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"), [("dose_nM", "1e-3"), ("Metadata_conc_mM", "1e3"), ("Final Conc. (pM)", "1e-6"), ("dose", "1")]
+)
+def test_the_unit_in_a_column_of_doses_is_read(tmp_path: Path, name: str, factor: str) -> None:
+    """Of profiles and of a table of the wells alike: exact decimal arithmetic tells the micromolars."""
+    doses = ["50", "2.5", "0.3"]
+    profiles, wells = tmp_path / "profiles.csv", tmp_path / "wells.csv"
+    bare = "".join(f"P1,A{i:02d},c{i}," + "{}" + f"{i}.5,1\n" for i in range(1, 4))
+    profiles.write_text(f"plate,well,compound,{name},f0,f1\n" + bare.format(*(f"{dose}," for dose in doses)))
+    wells.write_text(f"plate,well,{name}\n" + "".join(f"P1,A{i:02d},{dose}\n" for i, dose in enumerate(doses, 1)))
+    (tmp_path / "bare.csv").write_text("plate,well,compound,f0,f1\n" + bare.format("", "", ""))
+    expected = [(float(Decimal(dose) * Decimal(factor)),) for dose in doses]
+    asked = "SELECT concentration_um FROM images ORDER BY well"
+    for source, joined in [(profiles, []), (tmp_path / "bare.csv", [wells])]:
+        store = phenoembed_store.open(tmp_path / f"s{len(joined)}", create=True)
+        assert store.import_profiles(source, joined=joined)["features"] == 2
+        assert store.sql(asked).fetchall() == expected
+    if name != "dose":  # annotations too
+        moas = pa.table({"compound": ["c1"], name: [50.0], "moa": ["m"]})
+        store.annotate(moas, on="compound,concentration_um", mapping={"concentration_um": name})
+        assert store.sql("SELECT compound FROM images WHERE moa = 'm'").fetchall() == [("c1",)]
+
+
+def test_a_dose_and_a_time_of_every_row_are_said_with_their_units(tmp_path: Path) -> None:
+    """They win over a column, which is kept; a number without a unit is no dose."""
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    table = PLAIN.drop_columns(["f3"]).slice(0, 2)
+    report = store.import_profiles(table, metadata={"concentration_um": "50 nM", "time_h": "48 h"})
+    assert (report["features"], report["kept_metadata"]) == (2, ["dose"])
+    assert store.sql("SELECT compound, concentration_um, time_h, dose FROM images ORDER BY well").fetchall() == [
+        ("DMSO", 0.0, 48.0, 0.0),
+        ("x", 0.05, 48.0, 1.0),
+    ]
+    with pytest.raises(StoreError, match=r"no column '5' \(what all rows have is written with its unit"):
+        store.import_profiles(table, metadata={"concentration_um": "5"}, name="other")
 
 
 def test_decimal_commas_and_text_over_lines_are_said(tmp_path: Path) -> None:
