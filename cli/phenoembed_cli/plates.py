@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phenoembed_cli.options import folder
 from phenoembed_cli.output import note
 from phenoembed_store.errors import PhenoembedError
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from phenoembed.preparation import Preparation
     from phenoembed.screen import Screen
 
-Plates = Annotated[Path, typer.Argument(help="A folder of plates: a manifest, or an instrument's export.")]
+Plates = Annotated[
+    Path, typer.Argument(help="A folder of plates: a manifest, or an instrument's export.", parser=folder)
+]
 Map = Annotated[
     list[str] | None,
     typer.Option(
