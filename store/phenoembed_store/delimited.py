@@ -139,10 +139,11 @@ def _refuse_mangled(path: Path) -> None:
 
 
 def _delimiter(path: Path) -> str:
-    """What stands oftenest in a file's first line of what may separate cells."""
+    """What stands oftenest in a file's first line of what may separate cells; where none does, a blank (STRING)."""
     with _bytes_of(path) as file:
-        header = next(file, b"")
-    return max(DELIMITERS, key=lambda one: header.count(one.encode()))
+        header = next(file, b"").strip()
+    found = max(DELIMITERS, key=lambda one: header.count(one.encode()))
+    return " " if found.encode() not in header and b" " in header else found
 
 
 def _lines_of(path: Path) -> TextIOWrapper:
