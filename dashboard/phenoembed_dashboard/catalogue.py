@@ -16,6 +16,7 @@ from phenoembed.thumbnails import Contrast, Picture, picture_of, plate_contrasts
 
 import phenoembed_store
 from phenoembed_store import Store, remote
+from phenoembed_store.aggregate import number
 from phenoembed_store.errors import NotInStore
 from phenoembed_store.mirror import FOLDERS
 
@@ -92,6 +93,12 @@ class Catalogue:
     @cached_property
     def contrasts(self) -> dict[tuple[str, ...], Contrast]:
         return plate_contrasts(self.table)
+
+    @cached_property
+    def plate_codes(self) -> npt.NDArray[np.int64]:
+        """The plate of each image as a number; plates of one name in two screens are two."""
+        found: npt.NDArray[np.int64] = number(self.codes("screen"), self.codes("plate"))[0]
+        return found
 
     @cached_property
     def control_rows(self) -> Rows:

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, roc_auc_score
 from tests.dashboard.conftest import HOSTILE, save_head
 from tests.store.fakes import fake_rows
 
+import phenoembed_store
 from phenoembed_dashboard import catalogue as catalogue_module
 from phenoembed_dashboard import palette
 from phenoembed_dashboard.catalogue import open_catalogue, stamp
@@ -20,7 +22,7 @@ from phenoembed_dashboard.figures import histogram
 from phenoembed_dashboard.maps import _umap_in_child, make_map, principal_components
 from phenoembed_dashboard.markup import strip_html, text
 from phenoembed_dashboard.neighbours import Filters, Query, find_neighbours, where
-from phenoembed_dashboard.plates import calls, plate_grid, rim_effect, split_well, well_rows
+from phenoembed_dashboard.plates import calls, plate_grid, rim_effect, screens_of, split_well, well_rows
 from phenoembed_dashboard.probing import (
     class_scores,
     confusions,
@@ -278,6 +280,32 @@ def test_distance_to_dmso_is_smallest_for_dmso(shared_store: Store) -> None:
     rows = well_rows(open_catalogue(shared_store.path), "P1", None, "distance to DMSO")
     controls = [row["value"] for row in rows if row["role"] == "control"]
     assert max(controls) < min(row["value"] for row in rows if row["role"] == "treated")
+
+
+def test_plates_of_one_name_in_two_screens_are_two(tmp_path: Path) -> None:
+    """Each screen's wells, and how far they lie from DMSO, are what they are in a store of that screen alone."""
+    both = phenoembed_store.open(tmp_path / "both", create=True)
+    alone = {}
+    for number, name in enumerate(("first", "second")):
+        rows = fake_rows(["DMSO", f"drug {number}"], seed=number)
+        rows = rows.set_column(rows.column_names.index("screen"), "screen", pa.array([name] * len(rows)))
+        alone[name] = phenoembed_store.open(tmp_path / name, create=True)
+        for store in (both, alone[name]):
+            store.write_images(rows)
+    catalogue = open_catalogue(both.path)
+    assert screens_of(catalogue, "P1") == ["first", "second"]
+    for name, store in alone.items():
+        own = open_catalogue(store.path)
+        for column in ("distance to DMSO", "compound", "concentration_um"):
+            expected = well_rows(own, "P1", 24.0, column)
+            found = well_rows(catalogue, "P1", 24.0, column, screen=name)
+            assert len(found) == len(expected) > 0
+            for row, one in zip(found, expected, strict=True):
+                assert row == {**one, "value": one["value"] if column == "compound" else pytest.approx(one["value"])}
+        (compound,) = own.treated
+        mine, wanted = (effects(one, one.rows_of(compound)).of for one in (catalogue, own))
+        assert wanted
+        assert mine == pytest.approx(wanted)
 
 
 def test_wells_are_coloured_by_what_probes_called_them(shared_store: Store) -> None:
