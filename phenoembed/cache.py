@@ -19,6 +19,7 @@ from phenoembed.planes import Source, size_and_time
 from phenoembed.preparation import Preparer
 from phenoembed.screen import STACK_COLUMN, Screen
 from phenoembed_store.errors import ImageError, TrainingError
+from phenoembed_store.whole import whole
 
 KEPT = 2  # caches: at native size one takes as much as the images do
 IN_USE_SECONDS = 3600.0
@@ -147,9 +148,8 @@ def _fill(
             pixels.flush()  # type: ignore[union-attr]
             let_go(pixels)
             state |= {"done": done, "rejected": rejected}
-            beside = state_file.with_suffix(".tmp")
-            beside.write_text(json.dumps(state))
-            beside.replace(state_file)
+            with whole(state_file) as beside:
+                beside.write_text(json.dumps(state))
             if progress:
                 progress(done, len(sources))
 

@@ -28,6 +28,7 @@ from phenoembed.pixels import Raw, count_pages, read_pixels, target_shape
 from phenoembed.planes import Source
 from phenoembed.preparation import Floats, PlateLight, Preparation, Preparer, flattened, preparation_of
 from phenoembed_store.errors import ImageError, PhenoembedError
+from phenoembed_store.whole import whole
 
 FOLDER = "plates"
 SAMPLE = 64  # images of a plate
@@ -167,10 +168,8 @@ def keep_flat_field(store: Path, asked: str) -> str:
     if light is not None:
         file = store / FOLDER / f"{name.replace(':', '-')}.npy"
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_suffix(f".{os.getpid()}.tmp")
-        with beside.open("wb") as opened:
-            np.save(opened, light)
-        beside.replace(file)
+        with whole(file) as beside:
+            np.save(beside, light)
     return name
 
 
@@ -241,8 +240,6 @@ def _load(file: Path) -> PlateLight | None:
 
 def _save(file: Path, plate: PlateLight) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(f".{os.getpid()}.tmp")
-    with beside.open("wb") as opened:
-        field = plate.field if plate.field is not None else np.zeros(0, np.float32)
-        np.savez(opened, mean=plate.mean, sd=plate.sd, field=field)
-    beside.replace(file)
+    field = plate.field if plate.field is not None else np.zeros(0, np.float32)
+    with whole(file) as beside:
+        np.savez(beside, mean=plate.mean, sd=plate.sd, field=field)

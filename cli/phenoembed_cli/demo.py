@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from phenoembed_cli.options import Json
+from phenoembed_cli.options import Json, folder
 from phenoembed_cli.output import note, print_json, progress_bar
 from phenoembed_store.remote import check_written_here
 
@@ -13,7 +13,9 @@ _UNITS = {"training": "batches", "probing": "tasks"}  # the other stages count i
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for plates, store and report.")] = Path("phenoembed-demo"),
+    out: Annotated[
+        Path, typer.Option(metavar="PATH", help="Folder for plates, store and report.", parser=folder)
+    ] = Path("phenoembed-demo"),
     seed: Annotated[int, typer.Option(help="Of the screen and the training.")] = 0,
     as_json: Json = False,
 ) -> None:

@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
-from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store, Where
+from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store, Where, folder
 from phenoembed_cli.output import note, print_json
 
 
 def export(
     out: Annotated[
-        Path, typer.Argument(help="A .parquet, .csv, .csv.gz or .h5ad file, or a folder for TensorBoard's projector.")
+        Path,
+        typer.Argument(
+            help="A .parquet, .csv, .csv.gz or .h5ad file, or a folder for TensorBoard's projector.", parser=folder
+        ),
     ],
     where: Where = None,
     encoder: Encoder = None,

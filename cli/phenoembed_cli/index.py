@@ -8,11 +8,13 @@ import typer
 from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store, Transform
 from phenoembed_cli.output import check_choice, note, print_json, progress_bar
 from phenoembed_cli.plates import Plates, read_plates, reads_plates
+from phenoembed_store.errors import some_faults
 
 if TYPE_CHECKING:
     from phenoembed.indexing import Indexed
 
 ENGINES = ("local", "ray")
+SHOWN_FAULTS = 200  # lines; --json has them all
 SHOWN = 20  # rejected images listed on the terminal; the store has them all
 
 
@@ -100,8 +102,8 @@ def _preview(plates: Path, reading: dict[str, Any], as_json: bool) -> int:
         print_json(document)
     else:
         note(", ".join(f"{name}: {value}" for name, value in document.items() if name != "faults"))
-        for fault in faults:
-            note(f"fault: {fault}")
+        for line in some_faults(faults, SHOWN_FAULTS):
+            note(f"fault: {line}")
     return 1 if faults or document["rejected"] else 0
 
 

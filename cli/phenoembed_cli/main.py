@@ -112,6 +112,9 @@ def _with_value(error: Any) -> str:
     options = getattr(getattr(error, "param", None), "opts", ())
     typed = [value for option, value in pairwise(sys.argv) if option in options]
     typed += [word.partition("=")[2] for word in sys.argv if word.partition("=")[0] in options and "=" in word]
+    written = getattr(getattr(error, "ctx", None), "default_map", None) or {}  # in the file of --config
+    if not typed and options and error.param.name in written:
+        typed = [str(written[error.param.name])]
     return f"{message} (not '{typed[-1]}')" if typed and typed[-1] not in message else message
 
 

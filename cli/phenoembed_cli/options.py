@@ -5,10 +5,23 @@ from typing import Annotated
 
 import typer
 
+
+def folder(text: str | Path) -> Path:
+    """A path as it is typed; nothing at all, as of a variable that is not set, is not this folder."""
+    if text == "":
+        raise typer.BadParameter("an empty path names no folder (this one is '.')")
+    return Path(text)
+
+
 Store = Annotated[
     Path,
     typer.Option(
-        "--store", envvar="PHENOEMBED_STORE", help="The store: a folder, or s3://bucket/prefix.", show_default=True
+        "--store",
+        metavar="PATH",
+        envvar="PHENOEMBED_STORE",
+        help="The store: a folder, or s3://bucket/prefix.",
+        show_default=True,
+        parser=folder,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]

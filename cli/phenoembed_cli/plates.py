@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phenoembed_cli.options import folder
 from phenoembed_cli.output import note
 from phenoembed_store.errors import PhenoembedError
 
@@ -18,9 +19,16 @@ if TYPE_CHECKING:
     from phenoembed.preparation import Preparation
     from phenoembed.screen import Screen
 
-Plates = Annotated[Path, typer.Argument(help="A folder of plates: a manifest, or an instrument's export.")]
+Plates = Annotated[
+    Path, typer.Argument(help="A folder of plates: a manifest, or an instrument's export.", parser=folder)
+]
 Map = Annotated[
-    list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="A foreign column name; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="OURS=THEIRS",
+        help="A foreign name (a dose's unit in it is read), or what all rows have: 'time_h=48 h'; repeatable.",
+    ),
 ]
 Channel = Annotated[str | None, typer.Option("--channel", help="Which channel, where there are several.")]
 Reader = Annotated[str | None, typer.Option("--reader", help=f"{READERS}; found out when not given.")]

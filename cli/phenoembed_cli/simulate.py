@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from phenoembed_cli.options import Json
+from phenoembed_cli.options import Json, folder
 from phenoembed_cli.output import note, print_json, progress_bar
 from phenoembed_store.remote import check_written_here
 
 
 def simulate(
-    out: Annotated[Path, typer.Argument(help="A new folder for the plates, their manifest and truth.")],
+    out: Annotated[Path, typer.Argument(help="A new folder for the plates, their manifest and truth.", parser=folder)],
     compounds: Annotated[int, typer.Option(help="Compounds, inactive ones among them.")] = 24,
     replicates: Annotated[int, typer.Option(help="Replicates, each on plates of its own.")] = 3,
     fields: Annotated[int, typer.Option(help="Fields of view a well.")] = 4,

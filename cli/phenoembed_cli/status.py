@@ -36,8 +36,9 @@ def status(
         return
     version = "nothing indexed yet" if found["version"] < 0 else f"version {found['version']}"
     typer.echo(
-        f"{found['store']}, {version}: {found['images']:,} images, {found['groups']:,} groups, "
-        f"{found['compounds']:,} compounds, {found['rejected']:,} rejected, {found['bytes'] / 1e6:,.1f} MB"
+        f"{found['store']}, {version}: {found['images']:,} images ({found['controls']:,} of controls), "
+        f"{found['groups']:,} groups, {found['compounds']:,} compounds, {found['rejected']:,} rejected, "
+        f"{found['bytes'] / 1e6:,.1f} MB"
     )
     if found["encoders"]:
         columns = ["id", "method", "split", "fold", "dim", "images", "trained_at"]

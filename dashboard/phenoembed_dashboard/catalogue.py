@@ -16,6 +16,7 @@ from phenoembed.thumbnails import Contrast, Picture, picture_of, plate_contrasts
 
 import phenoembed_store
 from phenoembed_store import Store, remote
+from phenoembed_store.aggregate import number
 from phenoembed_store.errors import NotInStore
 from phenoembed_store.mirror import FOLDERS
 
@@ -27,6 +28,8 @@ SYNONYMS = ("synonyms", "synonym", "aliases", "alias", "inchikey", "broad_sample
 
 TABLES = ("images", "annotations", "predictions", "rejected")
 REMOTE_SECONDS = 5.0  # between two looks at a store in object storage
+HELD_BYTES = 1 << 29
+"""Of catalogues that are held for visitors on several encoders or stores; one is held whatever its size."""
 
 
 NO_FILE = r"^$|:\d+$"
@@ -92,6 +95,12 @@ class Catalogue:
         return plate_contrasts(self.table)
 
     @cached_property
+    def plate_codes(self) -> npt.NDArray[np.int64]:
+        """The plate of each image as a number; plates of one name in two screens are two."""
+        found: npt.NDArray[np.int64] = number(self.codes("screen"), self.codes("plate"))[0]
+        return found
+
+    @cached_property
     def control_rows(self) -> Rows:
         return np.flatnonzero(self.column("role") == "control")
 
@@ -139,6 +148,12 @@ class Catalogue:
         contrast = self.contrasts.get((record["screen"], record["plate"], record["channel"]), (0.0, 0.0))
         return picture_of(record, contrast)
 
+    @property
+    def n_bytes(self) -> int:
+        """Of its vectors and rows, not of what was worked out from them."""
+        arrays = {id(array): int(array.nbytes) for array in (self.vectors, self.compared)}
+        return sum(arrays.values()) + int(self.table.nbytes)
+
     @cached_property
     def kept(self) -> dict[Any, Any]:
         """What other modules worked out from these rows alone, by a key of theirs."""
@@ -182,7 +197,7 @@ class Catalogue:
 
 _LOCK = threading.RLock()
 _STORES: dict[Path, tuple[Store, Stamp]] = {}
-_HELD: dict[Path, Catalogue] = {}
+_HELD: dict[tuple[Path, str], Catalogue] = {}
 _DEFAULTS: dict[Path, tuple[Stamp, str]] = {}
 
 
@@ -203,20 +218,31 @@ def open_store(path: Path) -> Store:
 def open_catalogue(path: Path, encoder: str | None = None) -> Catalogue:
     """The catalogue of an encoder (default: the last trained that has images), as the store is now.
 
-    One a store is held: a newer version, or another encoder, takes its place. Raises NotInStore.
+    Those asked for last are held, HELD_BYTES of them or one; a newer version takes the older one's place. Raises
+    NotInStore.
     """
     store = open_store(path)
     with _LOCK:
         now = stamp(path, ("images", "annotations", "encoders"))
         then, default = _DEFAULTS.get(path, ((), ""))
         wanted = encoder or (default if then == now else None)  # what is held may be another visitor's choice
-        held = _HELD.get(path)
-        if held is None or held.stamp != now or held.encoder != wanted:
-            _HELD.pop(path, None)
-            held = _HELD[path] = _first_with_images(store, wanted, now)
+        for key, old in list(_HELD.items()):
+            if key[0] == path and old.stamp != now:
+                del _HELD[key]
+        held = _HELD.pop((path, wanted or ""), None)
+        if held is None:
+            _make_room(HELD_BYTES // 2)  # the other half is for the one that comes
+            held = _first_with_images(store, wanted, now)
+        _HELD[path, held.encoder] = held  # the last asked for stands last
         if encoder is None:
             _DEFAULTS[path] = now, held.encoder
         return held
+
+
+def _make_room(limit: int) -> None:
+    """Let go of the catalogues that were asked for longest ago, until the others are no more bytes than this."""
+    while sum(held.n_bytes for held in _HELD.values()) > limit:
+        del _HELD[next(iter(_HELD))]
 
 
 def stamp(path: Path, tables: Sequence[str] = TABLES) -> Stamp:

@@ -74,7 +74,7 @@ def effects(catalogue: Catalogue, rows: Rows) -> Effects:
     """The effect at each dose and time of these images: the median over images, fields and replicates together."""
     found: dict[Where, list[float]] = defaultdict(list)
     usual: list[Doubles] = []
-    plates, times = catalogue.codes("plate"), catalogue.codes("time_h")
+    plates, times = catalogue.plate_codes, catalogue.codes("time_h")
     doses, hours = catalogue.column("concentration_um"), catalogue.column("time_h")
     for plate, time in sorted(set(zip(plates[rows].tolist(), times[rows].tolist(), strict=True))):
         controls = untreated(catalogue, plate, time)
@@ -90,7 +90,7 @@ def effects(catalogue: Catalogue, rows: Rows) -> Effects:
 
 
 def untreated(catalogue: Catalogue, plate: int, time: int) -> Untreated | None:
-    """The controls of a plate and time (by their codes); None where there are too few wells. Worked out once."""
+    """The controls of a plate and time (``plate_codes``, code of ``time_h``); None where wells are too few. Kept."""
     key = ("untreated", plate, time)
     if key not in catalogue.kept:
         catalogue.kept[key] = _untreated(catalogue, plate, time)
@@ -100,7 +100,7 @@ def untreated(catalogue: Catalogue, plate: int, time: int) -> Untreated | None:
 
 def _untreated(catalogue: Catalogue, plate: int, time: int) -> Untreated | None:
     rows = catalogue.control_rows
-    rows = rows[(catalogue.codes("plate")[rows] == plate) & (catalogue.codes("time_h")[rows] == time)]
+    rows = rows[(catalogue.plate_codes[rows] == plate) & (catalogue.codes("time_h")[rows] == time)]
     wells = catalogue.codes("well")[rows]
     names = np.unique(wells)
     if len(names) < MIN_WELLS:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from phenoembed_dashboard.palette import DOSES, ORANGE, PALE, PALETTE
 from phenoembed_dashboard.strips import dose_label, spread
 from phenoembed_store import Store
 from phenoembed_store.aggregate import Integers, l2_normalise, mean_by, number
-from phenoembed_store.errors import StoreError
+from phenoembed_store.errors import StoreError, one_line
+from phenoembed_store.whole import whole
 
 Floats = npt.NDArray[np.float32]
 POINTS = {"group": "a group of images", "dose": "one dose of a group"}
@@ -158,8 +158,11 @@ def _points(
 ) -> tuple[Floats, tuple[str, str]]:
     """(units, 2) places of the means of these images' vectors by unit, and the axes' names: kept in the store."""
     version = [dict(catalogue.stamp)["images"], stamp(path, ("transforms",))]
-    key = json.dumps([catalogue.encoder, method, point, MAX_POINTS, version])
-    file = path / "maps" / f"{method.lower()}-{point}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+    encoder, laid_out = (
+        hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+        for key in (catalogue.encoder, [catalogue.encoder, method, point, MAX_POINTS, version])
+    )
+    file = path / "maps" / f"{method.lower()}-{point}-{encoder}-{laid_out}.npz"
     try:
         with np.load(file) as kept:
             if len(kept["points"]) == int(unit.max()) + 1:
@@ -179,19 +182,20 @@ def _points(
 
 
 def _keep(file: Path, points: Floats, axes: tuple[str, str]) -> None:
+    """Keep a map, in the place of those of the encoder's earlier versions."""
     try:
         file.parent.mkdir(exist_ok=True)
+        with whole(file) as beside:
+            np.savez(beside, points=points, axes=np.array(axes))
         for old in file.parent.glob(f"{file.name.rpartition('-')[0]}-*.npz"):
-            old.unlink(missing_ok=True)
-        beside = file.with_name(f".{os.getpid()}-{file.name}")
-        np.savez(beside, points=points, axes=np.array(axes))
-        beside.rename(file)
+            if old != file:
+                old.unlink(missing_ok=True)
     except OSError:
         return  # a store that cannot be written: the map is made again next time
 
 
 def _umap_in_child(vectors: Floats) -> Floats:
-    """In a process of its own, so that its compiler's memory goes with it."""
+    """In a process of its own, so that its compiler's memory goes with it. Raises StoreError where that fails."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=_umap, args=(theirs, vectors), daemon=True)
@@ -199,16 +203,28 @@ def _umap_in_child(vectors: Floats) -> Floats:
         child.start()
     theirs.close()
     try:
-        points: Floats = ours.recv()
+        points: Floats | str = ours.recv()
     except EOFError:
-        raise StoreError("UMAP ended early (out of memory?); choose PCA") from None
+        points = ""
     finally:
         ours.close()
         child.join()
+    if isinstance(points, str):
+        signal = -(child.exitcode or 0)
+        why = points or (f"killed by signal {signal}, for memory perhaps" if signal > 0 else "it ended early")
+        raise StoreError(f"UMAP failed ({why}); choose PCA")
     return points
 
 
 def _umap(connection: Connection, vectors: Floats) -> None:
+    """Send the places, or why there are none."""
+    try:
+        connection.send(_umap_of(vectors))
+    except Exception as error:  # umap-learn's, numba's and what they are built on
+        connection.send(f"{type(error).__name__}: {one_line(str(error))}")
+
+
+def _umap_of(vectors: Floats) -> Floats:
     n_neighbors = min(15, len(vectors) - 1)
     reducer = import_module("umap").UMAP(
         n_neighbors=n_neighbors,
@@ -217,4 +233,4 @@ def _umap(connection: Connection, vectors: Floats) -> None:
         n_jobs=1,
         init="random" if len(vectors) < 16 else "spectral",
     )
-    connection.send(np.asarray(reducer.fit_transform(vectors), np.float32))
+    return np.asarray(reducer.fit_transform(vectors), np.float32)

@@ -130,12 +130,18 @@ def cached(function: Callable[..., Any], **arguments: Any) -> Any:
 
     Visitors share the result, so nobody may change it.
     """
-    catalogue = the_catalogue()
-    return _cached(
-        function.__module__ + "." + function.__qualname__, catalogue.encoder, the_stamp(), arguments, function
-    )
+    version = the_stamp()  # before anything is read: what is written meanwhile may be in the result, never missing
+    catalogue, name = the_catalogue(), f"{function.__module__}.{function.__qualname__}"
+    return _cached(name, catalogue.encoder, version, arguments, function, catalogue)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
-def _cached(name: str, encoder: str, version: Stamp, arguments: dict[str, Any], _function: Callable[..., Any]) -> Any:
-    return _function(the_store(), the_catalogue(), **arguments)
+def _cached(
+    name: str,
+    encoder: str,
+    version: Stamp,
+    arguments: dict[str, Any],
+    _function: Callable[..., Any],
+    _catalogue: Catalogue,
+) -> Any:
+    return _function(the_store(), _catalogue, **arguments)

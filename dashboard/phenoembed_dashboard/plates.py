@@ -83,11 +83,16 @@ def _values(catalogue: Catalogue, rows: Rows, column: str, calls: Calls) -> Sequ
 
 
 def well_rows(
-    catalogue: Catalogue, plate: str, time: float | None, column: str, calls: Calls | None = None
+    catalogue: Catalogue,
+    plate: str,
+    time: float | None,
+    column: str,
+    calls: Calls | None = None,
+    screen: str | None = None,
 ) -> list[dict[str, Any]]:
     """A row a well of the plate (at one time): its place, what is in it, and its value: the mean over its images, or
     the most frequent."""
-    rows = plate_rows(catalogue, plate, time)
+    rows = plate_rows(catalogue, plate, time, screen)
     values = _values(catalogue, rows, column, calls or {})
     categorical = is_categorical(catalogue, column)
     found: dict[str, dict[str, Any]] = {}
@@ -121,10 +126,18 @@ def _one(values: Sequence[Any], categorical: bool) -> Any:
     return str(Counter(values).most_common(1)[0][0]) if categorical else float(np.mean(values))
 
 
-def plate_rows(catalogue: Catalogue, plate: str, time: float | None) -> Rows:
+def screens_of(catalogue: Catalogue, plate: str) -> list[str]:
+    """The screens that have a plate of this name."""
+    return sorted(set(catalogue.column("screen")[plate_rows(catalogue, plate, None)].tolist()))
+
+
+def plate_rows(catalogue: Catalogue, plate: str, time: float | None, screen: str | None = None) -> Rows:
+    """The images of a plate, at one time or all; ``screen`` where several have a plate of this name."""
     mask = catalogue.column("plate") == plate
     if time is not None:
         mask &= catalogue.column("time_h") == time
+    if screen is not None:
+        mask &= catalogue.column("screen") == screen
     return np.flatnonzero(mask)
 
 
@@ -158,7 +171,7 @@ def _at_rim(row: dict[str, Any], grid: Grid) -> bool:
 def _distances(catalogue: Catalogue, rows: Rows) -> npt.NDArray[np.float64]:
     """Of each image its distance to the controls of its plate and time, 1 being that of controls; NaN without them."""
     found = np.full(len(rows), np.nan)
-    plates, times = catalogue.codes("plate")[rows], catalogue.codes("time_h")[rows]
+    plates, times = catalogue.plate_codes[rows], catalogue.codes("time_h")[rows]
     for plate, time in sorted(set(zip(plates.tolist(), times.tolist(), strict=True))):
         controls = untreated(catalogue, plate, time)
         if controls is not None:

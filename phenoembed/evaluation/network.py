@@ -94,7 +94,7 @@ def read_links(path: Path) -> dict[str, list[Pair]]:
         if column is None:
             continue
         score = np.asarray(table.column(column).cast(pa.float64()).to_numpy())
-        score = score / 1000 if score.max(initial=0) > 1 else score
+        score = score / 1000 if np.nanmax(score, initial=0) > 1 else score
         edges[channel] = [pair for pair, value in zip(pairs, score, strict=True) if value > THRESHOLD]
     return edges
 

@@ -50,12 +50,14 @@ def compare_blur(trials: Trials, progress: Progress) -> Outcome:
 
 def compare_noise(trials: Trials, progress: Progress) -> Outcome:
     """Gaussian noise, the same on every run."""
-
-    def noise(sd: float) -> Change:
-        return lambda images: images + sd * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-
     columns = (TABLE_4_COLUMNS[0], *TABLE_4_COLUMNS[4:])
-    return _compare("noise", "sd", {sd: noise(sd) for sd in NOISE}, columns, trials, progress)
+    return _compare("noise", "sd", {sd: gaussian_noise(sd) for sd in NOISE}, columns, trials, progress)
+
+
+def gaussian_noise(sd: float) -> Change:
+    """Adds noise that goes on from call to call: no two batches of images get the same."""
+    generator = torch.Generator().manual_seed(0)
+    return lambda images: images + sd * torch.randn(images.shape, generator=generator)
 
 
 TABLE_4_COLUMNS = tuple(range(7))

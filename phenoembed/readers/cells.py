@@ -5,9 +5,9 @@ import re
 from functools import lru_cache
 
 from phenoembed_store.schema import CONTROL_COMPOUND, ROLES
+from phenoembed_store.units import NUMBER
 
 WELL = re.compile(r"([A-Za-z]|[Aa][A-Fa-f])0{0,2}([1-9]|[1-3][0-9]|4[0-8])")  # up to AF48, of 1536 wells
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 INT32_MAX = 2**31 - 1
 
 

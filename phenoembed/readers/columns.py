@@ -9,11 +9,11 @@ from dataclasses import replace
 import pyarrow as pa
 
 from phenoembed.readers.sheet import Faults, Sheet
-from phenoembed.readers.units import constant
 from phenoembed.screen import READING_COLUMNS
-from phenoembed_store.columns import renaming
+from phenoembed_store.columns import in_micromolar, renaming
 from phenoembed_store.errors import one_line
 from phenoembed_store.schema import RESERVED, SCREEN_SCHEMA
+from phenoembed_store.units import constant
 
 OPTIONAL = ("screen", "channel", "z", "replicate", "role")
 REQUIRED = tuple(name for name in SCREEN_SCHEMA.names if name not in OPTIONAL)
@@ -74,8 +74,14 @@ def name_columns(
     return chosen
 
 
-def with_constants(sheet: Sheet, mapping: Mapping[str, str]) -> Sheet:
-    """The sheet with a column for each value that ``mapping`` gives every row: ``concentration_um="5 uM"``."""
+def as_mapped(sheet: Sheet, mapping: Mapping[str, str]) -> Sheet:
+    """The sheet as ``mapping`` reads it: a dose whose column has a unit in its name is micromolar (``dose_nM``).
+
+    A value that it gives every row (``concentration_um="5 uM"``) has a column.
+    """
+    dose = mapping.get("concentration_um")
+    if dose in sheet.columns:
+        sheet = replace(sheet, columns=sheet.columns | {dose: in_micromolar(sheet.columns[dose], dose)})
     values = {text: constant(ours, text) for ours, text in mapping.items() if text not in sheet.columns}
     n = len(sheet.rows)
     added = {text: pa.repeat(pa.scalar(value), n) for text, value in values.items() if value is not None}

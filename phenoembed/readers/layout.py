@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from phenoembed.readers.columns import name_columns, with_constants
+from phenoembed.readers.columns import as_mapped, name_columns
 from phenoembed.readers.platemaps import in_our_columns, is_picklist, read_picklist
 from phenoembed.readers.rows import Bad, repeats, type_rows
 from phenoembed.readers.sheet import Faults, Sheet, as_text, as_typed, read_sheet
@@ -65,7 +65,7 @@ def read_layout(path: Path, mapping: Mapping[str, str]) -> Layout:
 
 def _read_one(path: Path, sheet: Sheet, mapping: Mapping[str, str]) -> Layout:
     picklist = is_picklist(sheet)
-    sheet = read_picklist(sheet) if picklist else with_constants(in_our_columns(sheet, mapping), mapping)
+    sheet = read_picklist(sheet) if picklist else as_mapped(in_our_columns(sheet, mapping), mapping)
     if picklist:
         sheet.faults.raise_any()
     chosen = name_columns(list(sheet.columns), {} if picklist else mapping, sheet.faults, REQUIRED)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from phenoembed.readers.columns import REQUIRED, name_columns, with_constants
+from phenoembed.readers.columns import REQUIRED, as_mapped, name_columns
 from phenoembed.readers.files import missing_files
 from phenoembed.readers.layout import find_layout, join_layouts, read_layout
 from phenoembed.readers.options import Options
@@ -44,7 +44,7 @@ def screen_of_sheet(folder: Path, source: Path, reader: str, sheet: Sheet, optio
     What a layout says of the wells (``--layout``, or one beside the images where the sheet has no compound) is joined.
     A dry run of files that nobody has laid out yet counts them.
     """
-    sheet = with_constants(sheet, options.mapping)
+    sheet = as_mapped(sheet, options.mapping)
     faults = sheet.faults
     layout = options.layout or (None if _has_compound(sheet, options.mapping) else find_layout(folder, folder))
     bare = layout is None and options.dry_run and reader != "manifest" and not _has_compound(sheet, options.mapping)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from phenoembed.readers import cells
 from phenoembed.readers.sheet import Faults, Sheet, as_text
-from phenoembed.readers.units import micromolar, split_amount, unit_of_column
+from phenoembed_store.units import NUMBER, micromolar, split_amount, times, unit_of_column
 
 NAMES = {
     "well_position": "well",
@@ -116,7 +116,7 @@ def _each(column: pa.Array, name: str, sheet: Sheet, convert: Callable[[str], st
 
 
 def _times(text: str, factor: float) -> str:
-    return repr(float(f"{cells.number(text, 'concentration', 'a number') * factor:.12g}"))
+    return repr(times(cells.number(text, "concentration", "a number"), factor))
 
 
 def _joined(doses: pa.Array, units: pa.Array) -> pa.Array:
@@ -204,7 +204,7 @@ def _amounts(
     for i, text in enumerate(texts[name]):
         unit = texts[units][i] if units is not None else None
         try:
-            if text is None or (cells.NUMBER.fullmatch(text) and float(text) == 0):
+            if text is None or (NUMBER.fullmatch(text) and float(text) == 0):
                 values.append(None if text is None else 0.0)
             elif said is not None:
                 values.append(cells.number(text, name, "a number") * said[1])

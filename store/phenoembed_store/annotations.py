@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from phenoembed_store.columns import renaming
+from phenoembed_store.columns import in_micromolar, renaming
 from phenoembed_store.engine import session
 from phenoembed_store.errors import StoreError, one_line
 from phenoembed_store.reading import read_table
@@ -60,7 +60,10 @@ def read_annotations(source: Path | pa.Table, on: str, mapping: Mapping[str, str
             f"the table has no column '{missing[0]}' to join on; it has: {', '.join(table.column_names)} "
             f"(--map {missing[0]}=THEIRS names one)"
         )
-    table = table.rename_columns(names)
+    dose = names.index("concentration_um") if "concentration_um" in KEYS[on] else None
+    original, table = table.column_names, table.rename_columns(names)
+    if dose is not None:
+        table = table.set_column(dose, "concentration_um", in_micromolar(table.column(dose), original[dose]))
     taken = [name for name in names if name in SCREEN_SCHEMA.names and name not in KEYS[on]]
     table = table.drop_columns(taken)  # they describe images; an annotation cannot change them
     _check_columns([name for name in table.column_names if name not in KEYS[on]], taken, KEYS[on])

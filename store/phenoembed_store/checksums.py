@@ -4,11 +4,12 @@
 change, so one whose bytes have another is damaged; of a file that has no checksum nothing can be said.
 """
 
-import os
 import re
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+
+from phenoembed_store.whole import whole
 
 FOLDER = "_checksums"
 """Delta leaves folders alone whose name begins so."""
@@ -35,9 +36,8 @@ def keep(table: Path, names: Iterable[str]) -> list[str]:
     (table / FOLDER).mkdir(exist_ok=True)
     written = []
     for name in names:
-        beside = table / FOLDER / f".{name}"
-        beside.write_text(f"{crc32(table / name)}\n")
-        os.replace(beside, table / kept_as(name))
+        with whole(table / kept_as(name)) as beside:
+            beside.write_text(f"{crc32(table / name)}\n")
         written.append(kept_as(name))
     return written
 

@@ -3,7 +3,12 @@
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import pyarrow as pa
+
+from phenoembed_store.units import NUMBER, times, unit_of_column
 
 NAMES: dict[str, tuple[str, ...]] = {
     "screen": ("screen", "study", "dataset"),
@@ -59,17 +64,23 @@ CONTROL_WORDS = frozenset(
 CONTROL_COMPOUNDS = frozenset(("dmso", "dimethyl sulfoxide", "control", "vehicle", ""))
 EMPTY_WORDS = frozenset(("empty", "no cells", "blank"))
 COMPARTMENTS = ("Cells_", "Cytoplasm_", "Nuclei_")
+NAMELESS = re.compile(r"unnamed_\d+|Unnamed: \d+|__index_level_\d+__")
+"""What stands for the name of a column without one: ours, and pandas' (of which most number the rows)."""
 _PREFIXES = re.compile(r"^(Image_)?(Metadata_)?(Experimental Condition|Characteristics)?", re.IGNORECASE)
 _CHANNEL = re.compile(r"_(dapi|tubulin|actin|dna|er|rna|agp|mito)$")
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Which of a table's columns mean what. ``ours``: our name -> theirs; ``others``: metadata kept under its name."""
+    """Which of a table's columns mean what. ``ours``: our name -> theirs; ``others``: metadata kept under its name.
+
+    ``constants``: what every row has, as the user says.
+    """
 
     ours: Mapping[str, str]
     features: tuple[str, ...]
     others: tuple[str, ...]
+    constants: Mapping[str, float] = field(default_factory=dict)
 
 
 def plain_name(name: str) -> str:
@@ -90,24 +101,66 @@ def recognise(names: Iterable[str]) -> dict[str, str]:
         theirs = next((by_plain[name] for name in candidates if name in by_plain), None)
         if theirs is not None:
             found[ours] = theirs
+    if "concentration_um" not in found:
+        doses = filter(_names_a_dose, by_plain.values())
+        if (dose := next(doses, None)) is not None:
+            found["concentration_um"] = dose
     return found
 
 
-def match_columns(names: Sequence[str], numeric: frozenset[str], given: Mapping[str, str]) -> Matched:
+def _names_a_dose(name: str) -> bool:
+    """``dose_nM`` and ``Final Conc. (mM)`` are concentrations; their unit is read (see ``under_our_names``)."""
+    said = unit_of_column(_PREFIXES.sub("", name).strip("_ []"))
+    return said is not None and re.sub("^final_", "", plain_name(said[0])) in (*NAMES["concentration_um"], "conc")
+
+
+def under_our_names(table: pa.Table, ours: Mapping[str, str]) -> dict[str, pa.Array | pa.ChunkedArray]:
+    """The columns of a table that are ours (our name -> theirs)."""
+    columns = {name: table.column(theirs) for name, theirs in ours.items()}
+    if "concentration_um" in ours:
+        columns["concentration_um"] = in_micromolar(columns["concentration_um"], ours["concentration_um"])
+    return columns
+
+
+def in_micromolar(doses: pa.Array | pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
+    """Doses of a column whose name may have a unit: ``dose_nM`` is multiplied by 0.001, and then is text."""
+    said = unit_of_column(name)
+    if said is None or said[1] == 1:
+        return doses
+    scaled = [_times(dose, said[1]) for dose in doses.cast(pa.string()).to_pylist()]
+    return pa.array(scaled, pa.string())
+
+
+def _times(text: str | None, factor: float) -> str | None:
+    """A number multiplied, as text; what is no number stays, for whoever wants one to refuse."""
+    return text if text is None or NUMBER.fullmatch(text.strip()) is None else repr(times(float(text), factor))
+
+
+def match_columns(
+    names: Sequence[str],
+    numeric: frozenset[str],
+    given: Mapping[str, str],
+    constants: Mapping[str, float] = MappingProxyType({}),
+) -> Matched:
     """Tell keys, features and other metadata apart. ``given``: ours -> theirs, where the user says so.
 
-    Features are the columns of CellProfiler's compartments where there are any; else the numeric ones that no
-    ``Metadata_`` prefix and no recognised name claims.
+    Features are the columns of CellProfiler's compartments where there are any; else the numeric ones that have a name
+    and that no ``Metadata_`` prefix and no recognised name claims.
     """
     ours = {**recognise(name for name in names if not is_compartment(name)), **given}
     claimed = set(ours.values())
+    ours = {name: theirs for name, theirs in ours.items() if name not in constants}
     features = [name for name in names if is_compartment(name) and name in numeric]
     if not features:
         features = [
-            name for name in names if name in numeric and name not in claimed and not name.startswith("Metadata_")
+            name
+            for name in names
+            if name in numeric
+            and name not in claimed
+            and not (name.startswith("Metadata_") or NAMELESS.fullmatch(name))
         ]
-    others = [name for name in names if name not in claimed and name not in set(features)]
-    return Matched(ours, tuple(features), tuple(others))
+    others = [name for name in names if name not in ours.values() and name not in set(features)]
+    return Matched(ours, tuple(features), tuple(others), constants)
 
 
 def is_compartment(name: str) -> bool:

@@ -2,18 +2,17 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
 from phenoembed_store.errors import NotInStore, StoreError
 from phenoembed_store.records import read_record
+from phenoembed_store.whole import whole
 
 _FILES = ("config.json", "model.safetensors", "fold.json")
 _FIX = "restore it from a backup, or delete its folder and train again"
@@ -101,9 +100,8 @@ def write_imported(folder: Path, name: str, features: Sequence[str], source: str
         "features": list(features),
     }
     (folder / name).mkdir(parents=True, exist_ok=True)
-    beside = folder / name / f".config.{uuid4().hex[:8]}"
-    beside.write_text(json.dumps(config, indent=2))
-    os.replace(beside, folder / name / "config.json")
+    with whole(folder / name / "config.json") as beside:
+        beside.write_text(json.dumps(config, indent=2))
 
 
 def weights_id(weights: Mapping[str, np.ndarray[Any, Any]]) -> str:

@@ -13,9 +13,13 @@ PhenoembedError
 The command line prints each as one line, ``error: ...``; the message names the value and the fix.
 """
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 SHOWN_FAULTS = 50
+SHOWN_OF_A_KIND = 10
+"""Of faults that say the same of other rows and values; a manifest may have a million."""
 
 LONGEST_LINE = 1000
 """Characters of a line of an error: a cell may hold a whole file, of which the beginning and the end are shown."""
@@ -33,6 +37,24 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def some_faults(faults: Sequence[str], limit: int = SHOWN_FAULTS) -> list[str]:
+    """The first faults of each kind, and how many more there are of it: ``limit`` lines and perhaps one more.
+
+    Faults that differ in numbers and in what stands in quotes alone are of one kind.
+    """
+    kinds = [re.sub(r"'[^']*'|\"[^\"]*\"|[0-9]+", "", fault) for fault in faults]
+    counts, seen = Counter(kinds), Counter[str]()
+    lines: list[tuple[str, int]] = []  # and how many faults it tells
+    for fault, kind in zip(faults, kinds, strict=True):
+        seen[kind] += 1
+        if seen[kind] <= SHOWN_OF_A_KIND:
+            lines.append((fault, 1))
+        if seen[kind] == SHOWN_OF_A_KIND and (more := counts[kind] - SHOWN_OF_A_KIND):
+            lines.append((f"and {more:,} more like it", more))
+    left = len(faults) - sum(told for _, told in lines[:limit])
+    return [line for line, _ in lines[:limit]] + ([f"and {left:,} more"] if left else [])
 
 
 class PhenoembedError(Exception):
@@ -54,11 +76,8 @@ class ManifestError(PhenoembedError):
         if len(self.faults) == 1:
             super().__init__(f"{source}: {self.faults[0].removeprefix(f'{source}: ')}")
             return
-        head = f"{source}: {len(self.faults)} faults, nothing was read"
-        lines = [head, *(f"  {fault}" for fault in self.faults[:SHOWN_FAULTS])]
-        if len(self.faults) > SHOWN_FAULTS:
-            lines.append(f"  and {len(self.faults) - SHOWN_FAULTS:,} more")
-        super().__init__(*lines)
+        head = f"{source}: {len(self.faults):,} faults, nothing was read"
+        super().__init__(head, *(f"  {fault}" for fault in some_faults(self.faults)))
 
 
 class ImageError(PhenoembedError):

@@ -7,10 +7,9 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,7 @@ from phenoembed_store.aggregate import Floats
 from phenoembed_store.documents import plain
 from phenoembed_store.errors import MissingExtra, StoreError
 from phenoembed_store.remote import check_written_here
+from phenoembed_store.whole import whole
 
 FIELD_NAMES = {
     "screen": "Metadata_Screen",
@@ -80,18 +80,12 @@ def _whole(out: Path) -> Iterator[Path]:
     and the like.
     """
     target = Path(os.path.realpath(out))  # of a link, what it points to
-    beside = target.with_name(f".{uuid4().hex[:8]}-{target.name[-40:]}")
-    if target.exists() and not target.is_file():
-        beside = target
+    special = target.exists() and not target.is_file()
     try:
-        yield beside
-        if beside != target:
-            os.replace(beside, target)
+        with nullcontext(target) if special else whole(target) as file:
+            yield file
     except OSError as error:
         raise StoreError(f"'{out}' cannot be written ({error.strerror or error})") from error
-    finally:
-        if beside != target:
-            beside.unlink(missing_ok=True)
 
 
 def table_format(out: Path) -> str | None:

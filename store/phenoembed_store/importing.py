@@ -109,7 +109,7 @@ def _look_through(plan: Plan, table: Source) -> tuple[pa.Table, dict[str, Any]]:
     ]
     return rows, {
         "rows": first,
-        "matched": dict(plan.matched.ours),
+        "matched": {**plan.matched.ours, **plan.matched.constants},
         "joined": joined,
         "dropped_features": list(plan.dropped),
         "kept_metadata": kept,

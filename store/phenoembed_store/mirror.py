@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phenoembed_store import remote
+from phenoembed_store.whole import whole
 
 FOLDERS = ("encoders", "heads", "transforms", "plates")
 
@@ -82,9 +83,8 @@ class Mirror:
             except (OSError, ValueError):
                 known = {}
             yield known
-            beside = self.folder / ".alike.tmp"
-            beside.write_text(json.dumps(known))
-            os.replace(beside, file)
+            with whole(file) as beside:
+                beside.write_text(json.dumps(known))
 
 
 def mirror_of(store: str | Path) -> Mirror | None:

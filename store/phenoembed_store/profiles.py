@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats
-from phenoembed_store.columns import Matched, match_columns, plain_name, recognise, role_of
+from phenoembed_store.columns import Matched, match_columns, plain_name, recognise, role_of, under_our_names
 from phenoembed_store.engine import quoted, session
 from phenoembed_store.errors import StoreError
 from phenoembed_store.groups import vectors_column
 from phenoembed_store.parts import embedding_matrix
 from phenoembed_store.reading import Source, read_table
 from phenoembed_store.schema import CONTROL_COMPOUND, FILE_SCHEMA, IMAGES_SCHEMA, REJECTED_SCHEMA, SCREEN_SCHEMA
+from phenoembed_store.units import constant
 
 JOINS = (("plate", "well", "field"), ("plate", "well"), ("compound", "concentration_um"), ("compound",))
 """What a table of metadata may be joined on: the first of these that both tables have."""
+
+NAMED = ("screen", "plate", "well")
+"""What a row cannot be without; other names may be empty."""
 
 DEFAULTS: dict[str, Any] = {"field": 1, "time_h": 0.0, "channel": "", "z": 0, "concentration_um": 0.0}
 
@@ -72,17 +76,19 @@ def plan_profiles(
     """Tell a table's columns apart. Raises StoreError where that cannot be done.
 
     embedding: the feature columns, or one column of lists; by default they are recognised. metadata: ours -> theirs,
-    for columns that are not recognised. joined: further tables, of wells or compounds, matched on the columns they
-    share. known: the names of the features the encoder has already, which are wanted in that order.
+    for columns that are not recognised, or ours -> a dose or time with its unit (``5 uM``, ``48 h``) for every row.
+    joined: further tables, of wells or compounds, matched on the columns they share. known: the names of the features
+    the encoder has already, which are wanted in that order.
     """
     schema = source.schema
     numeric = frozenset(f.name for f in schema if _is_number(f.type))
     given = dict(metadata or {})
-    _check_given(given, schema.names)
-    matched = _with_embedding(match_columns(schema.names, numeric, given), schema, embedding)
+    constants = _constants(given, schema.names)
+    columns = {ours: theirs for ours, theirs in given.items() if ours not in constants}
+    matched = _with_embedding(match_columns(schema.names, numeric, columns, constants), schema, embedding)
     listed = len(matched.features) == 1 and matched.features[0] not in numeric
     names = matched.features if listed else _feature_names(source, matched, known)
-    there = list(matched.ours)
+    there = [*matched.ours, *constants]
     further = []
     for path in joined:
         further.append(_further(path, there))
@@ -117,10 +123,18 @@ def profile_name(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", re.sub(r"(\.(csv|tsv|txt|gz|parquet|h5ad))+$", "", path.name))
 
 
-def _check_given(given: Mapping[str, str], names: Sequence[str]) -> None:
+def _constants(given: Mapping[str, str], names: Sequence[str]) -> dict[str, float]:
+    """What ``given`` says of every row (``concentration_um="5 uM"``); a name that is no column is refused."""
+    found: dict[str, float] = {}
     for ours, theirs in given.items():
         if theirs not in names:
-            raise StoreError(f"--map {ours}={theirs}: the table has no column '{theirs}'")
+            value = constant(ours, theirs)
+            if value is None:
+                unit = {"concentration_um": "5 uM", "time_h": "48 h"}.get(ours)
+                hint = f' (what all rows have is written with its unit: "{ours}={unit}")' if unit else ""
+                raise StoreError(f"--map {ours}={theirs}: the table has no column '{theirs}'{hint}")
+            found[ours] = float(value)
+    return found
 
 
 def _with_embedding(matched: Matched, schema: pa.Schema, embedding: Sequence[str] | str | None) -> Matched:
@@ -139,9 +153,11 @@ def _with_embedding(matched: Matched, schema: pa.Schema, embedding: Sequence[str
         if name not in lists and not _is_number(schema.field(name).type):
             raise StoreError(f"--embedding {name}: the column holds {schema.field(name).type}, not numbers")
     if not wanted:
-        raise StoreError("the table has no numeric feature columns; it has: " + ", ".join(schema.names[:20]))
+        raise StoreError(
+            f"the table has no numeric feature columns (with decimal points); it has: {', '.join(schema.names[:20])}"
+        )
     claimed = {*matched.ours.values(), *wanted}
-    return Matched(matched.ours, wanted, tuple(name for name in schema.names if name not in claimed))
+    return replace(matched, features=wanted, others=tuple(name for name in schema.names if name not in claimed))
 
 
 def _feature_names(source: Source, matched: Matched, known: Sequence[str] | None) -> tuple[str, ...]:
@@ -181,7 +197,8 @@ def _matrix(piece: pa.Table, names: Sequence[str]) -> npt.NDArray[np.float64]:
 
 def _rename(table: pa.Table, matched: Matched) -> pa.Table:
     """Metadata under our names; what we do not know keeps its own, without the ``Metadata_`` prefix."""
-    columns = {ours: table.column(theirs) for ours, theirs in matched.ours.items()}
+    columns = under_our_names(table, matched.ours)
+    columns |= {ours: pa.chunked_array([pa.repeat(value, len(table))]) for ours, value in matched.constants.items()}
     for name in matched.others:
         short = re.sub(r"^(Image_)?Metadata_", "", name) or name
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", short):
@@ -203,7 +220,7 @@ def _further(path: Path, there: Sequence[str]) -> Further:
         )
     new = tuple(name for name in found if name not in on and name not in there)
     _refuse_contradictions(path.name, table, {name: found[name] for name in on}, {name: found[name] for name in new})
-    return Further(path.name, pa.table({ours: table.column(theirs) for ours, theirs in found.items()}), on, new)
+    return Further(path.name, pa.table(under_our_names(table, found)), on, new)
 
 
 def _refuse_contradictions(name: str, table: pa.Table, keys: Mapping[str, str], new: Mapping[str, str]) -> None:
@@ -280,8 +297,21 @@ def _complete(rows: pa.Table, source: str, screen: str | None, first: int) -> pa
 
 def _typed(values: Sequence[Any], field: pa.Field, first: int) -> pa.Array:
     if field.type == pa.string():
-        return pa.array([_text(value) for value in values], field.type)
+        return pa.array([_name(value, field.name, first + i + 2) for i, value in enumerate(values)], field.type)
     return pa.array([_number(value, field, first + i + 2) for i, value in enumerate(values)], field.type)
+
+
+def _name(value: Any, name: str, line: int) -> str | None:
+    """A name, on one line; a screen, plate and well have one."""
+    text = _text(value)
+    if not text and name in NAMED:
+        raise StoreError(
+            f"{name} is empty in line {line}, and every row needs one: fill it in, leave the row out, or say which "
+            f"column it is (--map {name}=THEIRS)"
+        )
+    if text and len(text.splitlines()) > 1:
+        raise StoreError(f'{name} is {text!r} in line {line}, on several lines: is a quote (") not closed there?')
+    return text
 
 
 def _number(value: Any, field: pa.Field, line: int) -> float | int:

@@ -1,29 +1,20 @@
 """Tables from files: CSV and TSV (gzipped or not), Parquet, AnnData; whole, or a piece at a time."""
 
-import csv
-import gzip
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from phenoembed_store.columns import recognise
+from phenoembed_store.delimited import scan_text
 from phenoembed_store.engine import quoted, session
 from phenoembed_store.errors import MissingExtra, StoreError
 from phenoembed_store.remote import url_of
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection, DuckDBPyRelation
-
-TEXT = frozenset(("screen", "plate", "well", "channel", "replicate", "compound", "role", "path", "inchikey"))
-"""Columns that are names even where they look like numbers: plate 007 is not plate 7."""
-
-
-DELIMITERS = ",\t;|"
+    from duckdb import DuckDBPyRelation
 
 PIECE_VALUES = 1 << 23
 """Values in a piece of a table, more or less: 64 MB as doubles."""
@@ -87,65 +78,9 @@ def _scanned(path: Path) -> Iterator["DuckDBPyRelation"]:
     """A CSV or Parquet file as a relation; names stay text."""
     _check_there(path)
     with session() as connection:
-        if path.suffix == ".parquet":
-            with _read_errors(path):
-                relation = connection.read_parquet(str(path))
-        else:
-            relation = _scanned_text(connection, path)
+        with _read_errors(path):
+            relation = connection.read_parquet(str(path)) if path.suffix == ".parquet" else scan_text(connection, path)
         yield relation
-
-
-def _scanned_text(connection: "DuckDBPyConnection", path: Path) -> "DuckDBPyRelation":
-    """A CSV file as DuckDB finds it out. Raises StoreError where that is not what its first line announces."""
-    import duckdb
-
-    try:
-        names = connection.read_csv(str(path), header=True, all_varchar=True).columns
-    except duckdb.Error:
-        _refuse_mangled(path)
-        names = []
-    with _read_errors(path):
-        if names != _header(path):  # a row that does not fit makes DuckDB take another line for the header
-            _refuse_mangled(path)
-        text = {theirs: "VARCHAR" for ours, theirs in recognise(names).items() if ours in TEXT}
-        return connection.read_csv(str(path), header=True, sample_size=-1, dtype=text)
-
-
-def _header(path: Path) -> list[str]:
-    """The cells of a CSV file's first line; none where it is no text."""
-    with _bytes_of(path) as file:
-        try:
-            return next(csv.reader([next(file).decode("utf-8-sig")], delimiter=_delimiter(path)), [])
-        except (StopIteration, OSError, EOFError, ValueError, csv.Error):
-            return []
-
-
-def _refuse_mangled(path: Path) -> None:
-    """Raise StoreError for a file that is empty or no UTF-8, and for a row of more or fewer cells than the header."""
-    with _bytes_of(path) as file:
-        try:
-            lines = csv.reader((line.decode("utf-8-sig") for line in file), delimiter=_delimiter(path))
-            wanted = len(next(lines, []))
-            if not wanted:
-                raise StoreError(f"'{path}' is empty")
-            for row in lines:
-                if row and len(row) != wanted:
-                    raise StoreError(f"line {lines.line_num} of '{path}' has {len(row)} cells, its header {wanted}")
-        except UnicodeDecodeError as error:
-            raise StoreError(f"'{path}' is not in UTF-8 ({error.reason}): save it so") from None
-        except (OSError, EOFError, csv.Error) as error:
-            raise StoreError(f"cannot read '{path}': {error}") from None
-
-
-def _delimiter(path: Path) -> str:
-    """What stands oftenest in a file's first line of what may separate cells."""
-    with _bytes_of(path) as file:
-        header = next(file, b"")
-    return max(DELIMITERS, key=lambda one: header.count(one.encode()))
-
-
-def _bytes_of(path: Path) -> gzip.GzipFile | BufferedReader:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
 def _check_there(path: Path) -> None:

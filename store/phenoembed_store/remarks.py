@@ -1,11 +1,15 @@
 """What a person should know of a table that is imported: nothing is taken for something else in silence."""
 
+import re
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from phenoembed_store.columns import NAMELESS
 from phenoembed_store.engine import session
 from phenoembed_store.profiles import Plan
+
+DECIMAL_COMMA = r"[+-]?\d+,\d+([eE][+-]?\d+)?"
 
 FIRST_LINE = 2
 """Of a file's rows, as an editor numbers its lines."""
@@ -18,6 +22,7 @@ class Remarks:
     plan: Plan
     numbers: dict[str, int] = field(default_factory=dict)
     odd: dict[str, tuple[int, str]] = field(default_factory=dict)  # column -> line and value that is no number
+    broken: dict[str, int] = field(default_factory=dict)  # column -> line of the first text over several lines
     doseless: int = 0
     rows: int = 0
 
@@ -39,12 +44,16 @@ class Remarks:
         with session() as connection:
             connection.register("t", pa.table({"v": column, "n": pa.array(range(len(column)), pa.int64())}))
             found = connection.sql(
-                "SELECT count(*) FILTER (ok), min(n) FILTER (NOT ok), arg_min(v, n) FILTER (NOT ok) FROM "
-                "(SELECT v, n, coalesce(isfinite(try_cast(v AS DOUBLE)), false) AS ok FROM t WHERE v IS NOT NULL)"
+                "SELECT count(*) FILTER (ok OR regexp_full_match(v, $comma)), min(n) FILTER (NOT ok), "
+                "arg_min(v, n) FILTER (NOT ok), min(n) FILTER (contains(v, chr(10))) FROM "
+                "(SELECT v, n, coalesce(isfinite(try_cast(v AS DOUBLE)), false) AS ok FROM t WHERE v IS NOT NULL)",
+                params={"comma": DECIMAL_COMMA},
             ).fetchall()[0]
         self.numbers[name] = self.numbers.get(name, 0) + found[0]
         if found[1] is not None:
             self.odd.setdefault(name, (self.rows + found[1] + FIRST_LINE, found[2]))
+        if found[3] is not None:
+            self.broken.setdefault(name, self.rows + found[3] + FIRST_LINE)
 
     def lines(self) -> list[str]:
         """A line each."""
@@ -57,9 +66,17 @@ class Remarks:
             )
         if plan.dropped:
             said.append(f"{plan.dropped_because}, and were left out: {_some(plan.dropped)}")
+        for name in plan.matched.others:
+            if NAMELESS.fullmatch(name):
+                said.append(f"column '{name}' has no name of its own, and was not taken for a feature")
         for name, (line, value) in self.odd.items():
             if self.numbers[name] > self.rows // 2:
-                said.append(f"column '{name}' was taken for text, not a feature: '{value}' in line {line} is no number")
+                comma = " (it wants a decimal point)" if re.fullmatch(DECIMAL_COMMA, value) else ""
+                said.append(
+                    f"column '{name}' was taken for text, not a feature: '{value}' in line {line} is no number{comma}"
+                )
+        for name, line in self.broken.items():
+            said.append(f"'{name}' has text on several lines in line {line}: is a quote (\") not closed there?")
         if self.doseless:
             said.append(f"{self.doseless:,} treated rows have no concentration and stand at 0 micromolar")
         return said

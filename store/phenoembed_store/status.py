@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.compute as pc
+
 from phenoembed_store import indexes
 from phenoembed_store.contents import Contents
 from phenoembed_store.encoders import EncoderInfo
@@ -12,22 +14,29 @@ from phenoembed_store.tables import Scan
 
 @dataclass(frozen=True)
 class Counts:
-    """Images are counted once, however many encoders have embedded them."""
+    """Images are counted once, however many encoders have embedded them; compounds where wells are treated with them.
+
+    ``controls``: images of controls.
+    """
 
     images: int
     compounds: int
+    controls: int
     by_encoder: dict[str, int]
 
 
 def count_images(scan: Scan) -> Counts:
     """Counts of the images table, without its embeddings."""
-    rows = scan.read([*IMAGE_KEY, "compound", "encoder"])
-    if not len(rows):
-        return Counts(0, 0, {})
+    rows = scan.read([*IMAGE_KEY, "compound", "role", "encoder"])
     by_encoder = rows.group_by("encoder").aggregate([([], "count_all")]).to_pylist()
-    images = len(rows) if len(by_encoder) == 1 else len(rows.group_by(list(IMAGE_KEY)).aggregate([]))
-    compounds = len(rows.column("compound").drop_null().unique())
-    return Counts(images, compounds, {row["encoder"]: row["count_all"] for row in by_encoder})
+    images = rows if len(by_encoder) < 2 else rows.group_by([*IMAGE_KEY, "role"]).aggregate([])
+    treated = rows.filter(pc.field("role") == "treated")
+    return Counts(
+        images=len(images),
+        compounds=len(treated.column("compound").unique()),
+        controls=len(images.filter(pc.field("role") == "control")),
+        by_encoder={row["encoder"]: row["count_all"] for row in by_encoder},
+    )
 
 
 def status(contents: Contents) -> dict[str, Any]:
@@ -43,6 +52,7 @@ def status(contents: Contents) -> dict[str, Any]:
             {key for name in counts.by_encoder for key in contents.groups_of(name).column("group_id").to_pylist()}
         ),
         "compounds": counts.compounds,
+        "controls": counts.controls,
         "rejected": len(contents.rejected.at().read()),
         "bytes": stored_bytes(contents),
         "indexes": [_index(contents, name, count) for name, count in counts.by_encoder.items()],

@@ -7,7 +7,6 @@ not vary among a plate's controls has no scale there and becomes 0 on it.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.errors import StoreError
+from phenoembed_store.whole import whole
 
 KINDS = ("none", "robust", "percentile")
 MAD_TO_SD = 1.4826
@@ -115,9 +115,8 @@ def chosen(folder: Path) -> dict[str, str]:
 def choose(folder: Path, encoder: str, kind: str) -> None:
     """Have an encoder's embeddings compared under this kind of transform from now on."""
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".chosen.{uuid4().hex[:8]}"
-    beside.write_text(json.dumps({**chosen(folder), encoder: check_kind(kind)}, indent=2))
-    os.replace(beside, folder / "chosen.json")
+    with whole(folder / "chosen.json") as beside:
+        beside.write_text(json.dumps({**chosen(folder), encoder: check_kind(kind)}, indent=2))
 
 
 def save(folder: Path, transform: Transform) -> None:

@@ -97,6 +97,21 @@ def test_a_wrong_value_of_an_option_is_wrong_usage_before_anything_is_read(argum
     assert arguments[-2] in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["status", "--store", ""], ["index", ""], ["train", ""], ["simulate", ""], ["demo", "--out", ""], ["export", ""]],
+)
+def test_an_empty_path_is_not_this_folder(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a variable of the shell that is not set: nothing is read or written."""
+    monkeypatch.chdir(tmp_path)
+    assert ran(monkeypatch, *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "an empty path names no folder" in line
+    assert not list(tmp_path.iterdir())
+
+
 TWICE = "Metadata_Plate,Metadata_Well,f1\nP1,A01,1\nP1,A01,2\n"
 ONCE = "Metadata_Plate,Metadata_Well,f1\nP1,A01,1\nP1,A02,2\n"
 

@@ -117,8 +117,22 @@ def test_a_config_file_gives_options_and_what_is_typed_goes_first(plates: Path, 
     assert "--split 'plate' is none of" in error_of("train", plates, "--config", config, *store)[1]
     typed = error_of("train", plates, "--config", config, "--split", "replicate", *store)
     assert "fold 4 of the replicate split does not exist" in typed[1]
-    for text, complaint in (("epoch = 3", "has 'epoch', which is no option"), ("epochs 3", "is no TOML")):
-        config.write_text(text)
+    deep = "a = " + 10_000 * "["
+    for text, complaint in (
+        ("epoch = 3", "has 'epoch', which is no option"),
+        ("epochs 3", "is no TOML"),
+        (deep, "brackets within brackets"),
+        ("epochs = true", "epochs = True, where one text or number is wanted"),
+        ("calibrate = 'no'", "calibrate = 'no', where true or false is wanted"),
+        ("map = 'a=b'", "map = 'a=b', where a list of texts, as [\"OURS=THEIRS\"] is wanted"),
+        ("map = ['a=b', 3]", "where a list of texts"),
+        ("[epochs]\nx = 1", "epochs = {'x': 1}"),
+        ("epochs = 'x'", "--epochs"),
+        ("epochs = 'many'", "(not 'many')"),
+        ("learning-rate = 'slow'", "(not 'slow')"),
+        ("\ufeffsplit = 'plate'", "--split 'plate' is none of"),
+    ):
+        config.write_text(text, encoding="utf-8")
         code, line = error_of("train", plates, "--config", config, *store)
         assert code == 2
         assert complaint in line

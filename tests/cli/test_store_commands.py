@@ -6,10 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from tests.store.fakes import fake_rows
 
 import phenoembed_store
+from phenoembed_dashboard.catalogue import open_catalogue
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +70,36 @@ def test_status_as_json_is_the_pinned_document(folder: Path) -> None:
         "images",
         "groups",
         "compounds",
+        "controls",
         "rejected",
         "bytes",
         "indexes",
     ]
-    assert (found["images"], found["groups"], found["compounds"]) == (72, 24, 6)
+    rows = fake_rows().to_pylist()
+    assert (found["images"], found["groups"]) == (72, 24)
+    assert found["compounds"] == len({row["compound"] for row in rows if row["role"] == "treated"})  # DMSO is none
+    assert found["controls"] == sum(row["role"] == "control" for row in rows)
+
+
+def test_compounds_and_controls_are_counted_once_however_many_encoders(tmp_path: Path) -> None:
+    """The status, the store's repr and the dashboard say the same; empty wells are of no compound."""
+    store = phenoembed_store.open(tmp_path / "store", create=True)
+    assert [store.status()[name] for name in ("images", "compounds", "controls")] == [0, 0, 0]
+    rows = fake_rows()
+    places = np.arange(len(rows)) == 0
+    role = pc.if_else(pa.array(places), "empty", rows.column("role"))
+    compound = pc.if_else(pa.array(places), "medium", rows.column("compound"))
+    rows = rows.set_column(rows.column_names.index("role"), "role", role)
+    rows = rows.set_column(rows.column_names.index("compound"), "compound", compound)
+    store.write_images(rows)
+    store.write_images(rows.set_column(rows.column_names.index("encoder"), "encoder", pa.array(["two"] * len(rows))))
+    said = rows.to_pylist()
+    found = store.status()
+    treated = {row["compound"] for row in said if row["role"] == "treated"}
+    assert (found["images"], found["compounds"]) == (len(said), len(treated))
+    assert found["controls"] == sum(row["role"] == "control" for row in said)
+    assert repr(store) == f"Store({len(said)} images, {len(treated)} compounds, 2 encoders)"
+    assert len(open_catalogue(store.path).treated) == len(treated)
 
 
 def test_verify_as_json_says_it_of_a_store_without_a_status(tmp_path: Path) -> None:

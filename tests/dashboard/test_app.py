@@ -311,6 +311,21 @@ def test_neighbours_may_be_kept_to_other_plates(shared_store: Store, visit: Call
     assert "shares a plate<" not in said
 
 
+def test_a_plate_of_two_screens_is_shown_of_one(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest]
+) -> None:
+    """Only where there is a choice is one asked for; the address keeps it."""
+    store = store_maker()
+    assert [box.label for box in visit(store, "plate").selectbox] == ["Plate", "Colour wells by", "Well"]
+    rows = fake_rows(["DMSO", "elsewhere"])
+    names = pa.array(["another screen"] * len(rows))
+    store.write_images(rows.set_column(rows.column_names.index("screen"), "screen", names))
+    test = visit(store, "plate", plate="P1", screen="another screen", colour="compound")
+    assert test.selectbox(key="screen").value == "another screen"
+    assert "elsewhere" in words(test) or "DMSO" in words(test)
+    assert "taxol" not in words(test)
+
+
 def test_evidence_of_a_head_that_does_not_add_says_so(
     store_maker: Callable[..., Store], visit: Callable[..., AppTest]
 ) -> None:

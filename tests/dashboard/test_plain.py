@@ -1,23 +1,28 @@
 """What the pages compute, against independent oracles and without a browser."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, roc_auc_score
 from tests.dashboard.conftest import HOSTILE, save_head
 from tests.store.fakes import fake_rows
 
+import phenoembed_store
+from phenoembed_dashboard import catalogue as catalogue_module
 from phenoembed_dashboard import palette
 from phenoembed_dashboard.catalogue import open_catalogue, stamp
 from phenoembed_dashboard.downloads import to_csv
 from phenoembed_dashboard.effect import effects
 from phenoembed_dashboard.evidence import group_choices, group_evidence
 from phenoembed_dashboard.figures import histogram
-from phenoembed_dashboard.maps import make_map, principal_components
+from phenoembed_dashboard.maps import _umap_in_child, make_map, principal_components
 from phenoembed_dashboard.markup import strip_html, text
 from phenoembed_dashboard.neighbours import Filters, Query, find_neighbours, where
-from phenoembed_dashboard.plates import calls, plate_grid, rim_effect, split_well, well_rows
+from phenoembed_dashboard.plates import calls, plate_grid, rim_effect, screens_of, split_well, well_rows
 from phenoembed_dashboard.probing import (
     class_scores,
     confusions,
@@ -31,7 +36,7 @@ from phenoembed_dashboard.probing import (
 from phenoembed_dashboard.strips import compound_strip, control_strip, dose_label, spread
 from phenoembed_dashboard.support import replicates, support
 from phenoembed_store import Store
-from phenoembed_store.errors import NotInStore
+from phenoembed_store.errors import NotInStore, StoreError
 from phenoembed_store.plate_layout import EdgeEffect
 
 
@@ -57,6 +62,30 @@ def test_what_one_visitor_chose_is_not_another_s_default(store_maker: Callable[.
     assert open_catalogue(store.path).encoder == default
     again = open_catalogue(store.path)
     assert open_catalogue(store.path, default) is again
+
+
+def test_two_encoders_do_not_evict_each_other_where_both_fit(
+    store_maker: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ones asked for last stay, as many bytes as may be held; a new version lets all older ones go."""
+    store = store_maker()
+    for encoder in ("enc1", "enc2"):
+        store.write_images(fake_rows(encoder=encoder))
+    monkeypatch.setattr(catalogue_module, "_HELD", {})
+    one, two = (open_catalogue(store.path, encoder) for encoder in ("enc0", "enc1"))
+    assert open_catalogue(store.path, "enc0") is one
+    assert open_catalogue(store.path, "enc1") is two
+    assert two.n_bytes >= two.vectors.nbytes + two.table.nbytes
+    monkeypatch.setattr(catalogue_module, "HELD_BYTES", 2 * (two.n_bytes + 1))
+    three = open_catalogue(store.path, "enc2")  # room for one beside it: the last asked for
+    assert open_catalogue(store.path, "enc1") is two
+    assert open_catalogue(store.path, "enc2") is three
+    assert open_catalogue(store.path, "enc0") is not one
+    monkeypatch.setattr(catalogue_module, "HELD_BYTES", 0)
+    assert open_catalogue(store.path, "enc1") is open_catalogue(store.path, "enc1")  # one, whatever its size
+    store.write_images(fake_rows(["newcomer"], times=(24.0,)))
+    open_catalogue(store.path, "enc0")
+    assert len(catalogue_module._HELD) == 1
 
 
 def test_neighbours_are_those_of_the_store(shared_store: Store) -> None:
@@ -253,6 +282,32 @@ def test_distance_to_dmso_is_smallest_for_dmso(shared_store: Store) -> None:
     assert max(controls) < min(row["value"] for row in rows if row["role"] == "treated")
 
 
+def test_plates_of_one_name_in_two_screens_are_two(tmp_path: Path) -> None:
+    """Each screen's wells, and how far they lie from DMSO, are what they are in a store of that screen alone."""
+    both = phenoembed_store.open(tmp_path / "both", create=True)
+    alone = {}
+    for number, name in enumerate(("first", "second")):
+        rows = fake_rows(["DMSO", f"drug {number}"], seed=number)
+        rows = rows.set_column(rows.column_names.index("screen"), "screen", pa.array([name] * len(rows)))
+        alone[name] = phenoembed_store.open(tmp_path / name, create=True)
+        for store in (both, alone[name]):
+            store.write_images(rows)
+    catalogue = open_catalogue(both.path)
+    assert screens_of(catalogue, "P1") == ["first", "second"]
+    for name, store in alone.items():
+        own = open_catalogue(store.path)
+        for column in ("distance to DMSO", "compound", "concentration_um"):
+            expected = well_rows(own, "P1", 24.0, column)
+            found = well_rows(catalogue, "P1", 24.0, column, screen=name)
+            assert len(found) == len(expected) > 0
+            for row, one in zip(found, expected, strict=True):
+                assert row == {**one, "value": one["value"] if column == "compound" else pytest.approx(one["value"])}
+        (compound,) = own.treated
+        mine, wanted = (effects(one, one.rows_of(compound)).of for one in (catalogue, own))
+        assert wanted
+        assert mine == pytest.approx(wanted)
+
+
 def test_wells_are_coloured_by_what_probes_called_them(shared_store: Store) -> None:
     """The held-out groups that a well's images belong to, by their most frequent call and mean probability."""
     catalogue = open_catalogue(shared_store.path)
@@ -286,6 +341,44 @@ def test_a_map_is_kept_in_the_store_and_made_anew_when_damaged(store_maker: Call
     assert len(made.rows) == made.n == len(store.groups())
     file.write_bytes(b"damaged")
     assert make_map(store, catalogue, "PCA", "group") == made
+
+
+def test_maps_of_two_encoders_stay_and_those_of_older_versions_go(
+    store_maker: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_maker()
+    store.write_images(fake_rows(encoder="enc1"))
+    for encoder in ("enc0", "enc1", "enc0"):
+        make_map(store, open_catalogue(store.path, encoder), "PCA", "group")
+    first = set((store.path / "maps").iterdir())
+    assert len(first) == 2
+    store.write_images(fake_rows(["newcomer"], times=(24.0,), encoder="enc1"))
+    make_map(store, open_catalogue(store.path, "enc1"), "PCA", "group")
+    assert len(first & set((store.path / "maps").iterdir())) == 1
+    assert len(list((store.path / "maps").iterdir())) == 2
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    assert make_map(store, open_catalogue(store.path, "enc1"), "PCA", "dose").n
+    assert len(list((store.path / "maps").iterdir())) == 2  # nothing half written
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("raise ValueError('n_neighbors must be greater than 1')", "ValueError: n_neighbors must be greater than 1"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9, for memory perhaps"),
+        ("import os; os._exit(3)", "it ended early"),
+    ],
+)
+def test_a_umap_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, says: str) -> None:
+    """The library's own words; memory only where the system killed it."""
+    (tmp_path / "umap.py").write_text(f"class UMAP:\n    def __init__(self, **_):\n        {line}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(StoreError, match=re.escape(f"UMAP failed ({says}); choose PCA")):
+        _umap_in_child(np.eye(4, dtype=np.float32))
 
 
 def test_tables_become_csv() -> None:

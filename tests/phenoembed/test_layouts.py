@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from phenoembed.readers import read_screen
 from phenoembed.readers.layout import read_layout
-from phenoembed.readers.units import micromolar, split_amount, unit_of_column
 
 from phenoembed_store.errors import ManifestError, PhenoembedError
+from phenoembed_store.units import micromolar, split_amount, unit_of_column
 
 
 def contents(path: Path, **mapping: str) -> list[tuple[object, ...]]:

@@ -200,6 +200,13 @@ def test_map_renames_and_keeps(tmp_path: Path) -> None:
     assert (known["targets"], known["n"], known["code"]) == ("TUBB", 3, "007")
 
 
+@pytest.mark.parametrize(("name", "expected"), [("dose_nM", 0.005), ("dose_um", 5.0), ("Dose (mM)", 5000.0)])
+def test_a_mapped_dose_is_read_in_its_columns_unit(tmp_path: Path, name: str, expected: float) -> None:
+    header = HEADER.replace("concentration_um", name)
+    screen = read_screen(write(tmp_path, header, "a.tif,P1,A01,1,24,taxol,5"), mapping={"concentration_um": name})
+    assert screen.table.column("concentration_um").to_pylist() == [expected]
+
+
 def test_map_from_a_missing_column_suggests(tmp_path: Path) -> None:
     lines = ("path,plate,well,field,time_h,compound,dose_uM", "a.tif,P1,A01,1,24,taxol,1")
     assert faults(write(tmp_path, *lines), mapping={"concentration_um": "dose_um"}) == (

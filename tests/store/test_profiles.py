@@ -1,9 +1,13 @@
 """Import, export and transforms: columns recognised, values kept to the bit, controls scaled."""
 
+import csv
+import gzip
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -259,6 +263,18 @@ ROWS = "P1,A01,a,1,0.5,1.5\nP1,A02,b,2,2.5,3.5\nP1,A03,DMSO,0,1,1\n"
         ((HEAD + ROWS).encode(), {"embedding": ["compound"]}, "--embedding compound: the column holds string"),
         ((HEAD + ROWS).encode(), {"embedding": ["f0", "f0"]}, "--embedding f0: named twice"),
         ((HEAD + "P1,A01,a,inf,1,2\nP1,A02,b,inf,3,4\n").encode(), {}, "concentration_um"),
+        ((HEAD + ROWS).replace("P1,A02", "P1,").encode(), {}, "well is empty in line 3, .*--map well=THEIRS"),
+        ((HEAD + ROWS).replace("P1,A02", " ,A02").encode(), {}, "plate is empty in line 3"),
+        ((HEAD + ROWS).replace("f1", "f0").encode(), {}, "columns 5 and 6 of .* are named 'f0': leave one out"),
+        ((HEAD + ROWS).replace("A02,b", 'A02,"b').encode(), {}, r'line 3 of .* quote \("\) not closed'),
+        ((HEAD + ROWS).replace("1.5", '1.5"').replace(",0.5", ',"0.5').encode(), {}, "line 2 of .* has 5 cells"),
+        (
+            (HEAD + ROWS).replace(",a,", ',"a,').replace(",b,", ',b",').encode(),
+            {},
+            "compound is .* on several lines",
+        ),
+        ((HEAD + ROWS).replace(",a,", ',"a" x,').encode(), {}, "line 2 of .* cannot be read"),
+        ((HEAD + ROWS).replace(",", ";").replace(".", ",").encode(), {}, "no numeric feature columns"),
     ],
 )
 def test_a_file_that_cannot_be_imported_says_where(
@@ -269,6 +285,97 @@ def test_a_file_that_cannot_be_imported_says_where(
     with pytest.raises(StoreError, match=says):
         store.import_profiles(tmp_path / "profiles.csv", **options)
     assert store.status()["images"] == 0
+
+
+NAMED = ("plate", "well", "compound")
+PADDED = """ plate,\twell , compound,concentration_um,f0, f1,note,
+P1, A01 , a ,  1 , 0.5 ,1.5, x ,
+ P1 ,A02,\u00a0b,2,\t2.5,3.5,,
+P1,A03,"#4, r",0 , -1e2,1, y,
+#P1,A04, DMSO , ,1,  ,z ,
+"""
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("name", ["profiles.csv", "profiles.csv.gz"])
+def test_blanks_around_cells_do_not_count(tmp_path: Path, ends: str, name: str) -> None:
+    """Names and numbers are those of Python's own reader, stripped; no row is taken for a comment."""
+    content = PADDED.replace("\n", ends).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    header, *rows = ([cell.strip() for cell in row] for row in csv.reader(PADDED.splitlines(), skipinitialspace=True))
+    said = [dict(zip(header, row, strict=True)) for row in rows]
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    report = store.import_profiles(tmp_path / name, name="mine")
+    assert (report["rows"], report["rejected"], report["features"]) == (4, 1, 2)
+    assert report["kept_metadata"] == ["note"]  # the column that the last comma makes is none
+    assert not report["remarks"]
+    table, vectors = store.vectors()
+    for row, vector, want in zip(table.to_pylist(), vectors, said[:3], strict=True):
+        assert [row[key] for key in ("plate", "well", "compound")] == [
+            want[key] for key in ("plate", "well", "compound")
+        ]
+        assert (row["concentration_um"], row["note"] or "") == (float(want["concentration_um"]), want["note"])
+        assert vector.tolist() == [float(want["f0"]), float(want["f1"])]
+    assert store.rejected().select(["plate", "well"]).to_pylist() == [{"plate": "#P1", "well": "A04"}]
+
+
+def test_the_numbers_of_rows_are_no_feature(tmp_path: Path) -> None:
+    """A column without a name, which pandas writes, is kept, and said not to be a feature."""
+    frame = pd.DataFrame({"plate": ["P1", "P1"], "well": ["A01", "A02"], "compound": ["a", "b"], "f0": [3.0, 4.0]})
+    frame.to_csv(tmp_path / "t.csv")
+    pd.read_csv(tmp_path / "t.csv").to_csv(tmp_path / "again.csv", index=False)
+    for name, column in [("t", "unnamed_1"), ("again", "Unnamed: 0")]:
+        store = phenoembed_store.open(tmp_path / f"s-{name}", create=True)
+        report = store.import_profiles(tmp_path / f"{name}.csv")
+        assert store.vectors()[1].tolist() == [[3.0], [4.0]]
+        assert report["remarks"] == [f"column '{column}' has no name of its own, and was not taken for a feature"]
+        assert len(report["kept_metadata"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"), [("dose_nM", "1e-3"), ("Metadata_conc_mM", "1e3"), ("Final Conc. (pM)", "1e-6"), ("dose", "1")]
+)
+def test_the_unit_in_a_column_of_doses_is_read(tmp_path: Path, name: str, factor: str) -> None:
+    """Of profiles and of a table of the wells alike: exact decimal arithmetic tells the micromolars."""
+    doses = ["50", "2.5", "0.3"]
+    profiles, wells = tmp_path / "profiles.csv", tmp_path / "wells.csv"
+    bare = "".join(f"P1,A{i:02d},c{i}," + "{}" + f"{i}.5,1\n" for i in range(1, 4))
+    profiles.write_text(f"plate,well,compound,{name},f0,f1\n" + bare.format(*(f"{dose}," for dose in doses)))
+    wells.write_text(f"plate,well,{name}\n" + "".join(f"P1,A{i:02d},{dose}\n" for i, dose in enumerate(doses, 1)))
+    (tmp_path / "bare.csv").write_text("plate,well,compound,f0,f1\n" + bare.format("", "", ""))
+    expected = [(float(Decimal(dose) * Decimal(factor)),) for dose in doses]
+    asked = "SELECT concentration_um FROM images ORDER BY well"
+    for source, joined in [(profiles, []), (tmp_path / "bare.csv", [wells])]:
+        store = phenoembed_store.open(tmp_path / f"s{len(joined)}", create=True)
+        assert store.import_profiles(source, joined=joined)["features"] == 2
+        assert store.sql(asked).fetchall() == expected
+    if name != "dose":  # annotations too
+        moas = pa.table({"compound": ["c1"], name: [50.0], "moa": ["m"]})
+        store.annotate(moas, on="compound,concentration_um", mapping={"concentration_um": name})
+        assert store.sql("SELECT compound FROM images WHERE moa = 'm'").fetchall() == [("c1",)]
+
+
+def test_a_dose_and_a_time_of_every_row_are_said_with_their_units(tmp_path: Path) -> None:
+    """They win over a column, which is kept; a number without a unit is no dose."""
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    table = PLAIN.drop_columns(["f3"]).slice(0, 2)
+    report = store.import_profiles(table, metadata={"concentration_um": "50 nM", "time_h": "48 h"})
+    assert (report["features"], report["kept_metadata"]) == (2, ["dose"])
+    assert store.sql("SELECT compound, concentration_um, time_h, dose FROM images ORDER BY well").fetchall() == [
+        ("DMSO", 0.0, 48.0, 0.0),
+        ("x", 0.05, 48.0, 1.0),
+    ]
+    with pytest.raises(StoreError, match=r"no column '5' \(what all rows have is written with its unit"):
+        store.import_profiles(table, metadata={"concentration_um": "5"}, name="other")
+
+
+def test_decimal_commas_and_text_over_lines_are_said(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('plate;well;compound;f0;f1;seen\nP1;A01;a;0,5;2;"x\ny"\nP1;A02;b;1,5;3;z\n')
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    assert store.import_profiles(tmp_path / "t.csv")["remarks"] == [
+        "column 'f0' was taken for text, not a feature: '0,5' in line 2 is no number (it wants a decimal point)",
+        "'seen' has text on several lines in line 2: is a quote (\") not closed there?",
+    ]
 
 
 def test_a_file_that_is_no_anndata_says_so(tmp_path: Path) -> None:

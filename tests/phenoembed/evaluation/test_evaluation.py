@@ -341,8 +341,10 @@ def test_network_distances_of_confused_pairs(drawn: Drawn, writable: Store, tmp_
 def test_scores_of_the_whole_download_are_thousandths(tmp_path: Path) -> None:
     """protein1 protein2 ... combined_score, 0 to 1000: above 700; a table of something else is refused."""
     path = tmp_path / "links.tsv"
-    path.write_text("protein1\tprotein2\texperimental\tcombined_score\nA\tB\t701\t800\nB\tC\t700\t701\n")
-    assert read_links(path) == {"experimental": [("A", "B")], "combined": [("A", "B"), ("B", "C")]}
+    rows = "protein1\tprotein2\texperimental\tcombined_score\nA\tB\t701\t800\nB\tC\t700\t701\nC\tD\t\t3\n"
+    for said in (rows, rows.replace("\t\t", '\t""\t').replace("\t", " ")):  # STRING's own files have blanks
+        path.write_text(said)
+        assert read_links(path) == {"experimental": [("A", "B")], "combined": [("A", "B"), ("B", "C")]}
     path.write_text("a\tb\n1\t2\n")
     with pytest.raises(TrainingError, match="is no table of STRING's links"):
         read_links(path)

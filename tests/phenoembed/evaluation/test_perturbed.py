@@ -7,7 +7,7 @@ import pytest
 import torch
 from phenoembed.encoders import load_encoder
 from phenoembed.evaluation.held_out import Trials, find_trials
-from phenoembed.evaluation.perturbed import BLUR, NOISE, reencoded
+from phenoembed.evaluation.perturbed import BLUR, NOISE, gaussian_noise, reencoded
 from phenoembed.pixels import read_pixels
 from scipy.ndimage import correlate1d
 from tests.conftest import Trial
@@ -64,6 +64,18 @@ def test_perturbed_accuracy_of_every_strength(
     assert evaluate(store, name).document() == found.document()
     found.save_figure(tmp_path / "figure.svg")
     assert "top-1 accuracy" in (tmp_path / "figure.svg").read_text()
+
+
+def test_no_two_images_get_the_same_noise() -> None:
+    """Within a batch or beyond it; its sd is the one asked for, and a second run adds the same."""
+    runs = []
+    for _ in range(2):
+        change = gaussian_noise(0.2)
+        runs.append(torch.cat([change(torch.zeros(4, 1, 40, 40)) for _ in range(3)]).numpy().reshape(12, -1))
+    np.testing.assert_array_equal(*runs)
+    assert runs[0].std(axis=1) == pytest.approx(np.full(12, 0.2), rel=0.1)
+    alike = np.corrcoef(runs[0])
+    assert np.abs(alike[~np.eye(12, dtype=bool)]).max() < 0.15
 
 
 def test_an_image_that_is_gone_is_named(trial: Trial, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Concentrations with their units, as people write them. A unit is read, never guessed."""
 
+import math
 import re
 
-from phenoembed.readers.cells import NUMBER, number
-
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 MICROMOLAR = {"M": 1e6, "mM": 1e3, "uM": 1.0, "nM": 1e-3, "pM": 1e-6}
 """Micromolar in one of each unit. ``mM`` is written so: ``MM`` and ``um`` are other things."""
 
@@ -53,8 +53,14 @@ def constant(name: str, text: str) -> str | None:
     return hours["value"] if hours else None
 
 
+def times(value: float, factor: float) -> float:
+    """The product, without the digits that binary fractions would add."""
+    return float(f"{value * factor:.12g}")
+
+
 def _scaled(value: str, unit: str) -> float:
-    """Micromolar, without the digits that binary fractions would add."""
+    """Micromolar."""
     factor = MICROMOLAR[f"{unit[: -len('mol/l')]}M" if "/" in unit else unit]
-    scaled = number(value, "concentration", "a number") * factor
-    return float(f"{scaled:.12g}")
+    if not math.isfinite(float(value)):
+        raise ValueError(f"concentration '{value}' is out of range")
+    return times(float(value), factor)
