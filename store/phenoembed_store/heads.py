@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from phenoembed_store.aggregate import Floats
 from phenoembed_store.errors import NotInStore, StoreError
 from phenoembed_store.records import read_record
+from phenoembed_store.whole import whole
 
 WEIGHTS = ("w1", "b1", "w2", "b2")
 ATTENTION = ("attention_v", "attention_v_bias", "attention_u", "attention_u_bias", "attention_w")
@@ -208,6 +208,5 @@ def _digest(weights: bytes, content: Mapping[str, Any]) -> str:
 
 def _write_config(folder: Path, content: Mapping[str, Any], digest: str) -> None:
     text = json.dumps({**content, "id": digest, "saved_at": datetime.now(UTC).isoformat()}, indent=2, default=str)
-    beside = folder / f".config.{uuid4().hex[:8]}"
-    beside.write_text(text)
-    os.replace(beside, folder / "config.json")
+    with whole(folder / "config.json") as beside:
+        beside.write_text(text)
