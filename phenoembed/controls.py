@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from phenoembed.groups import Groups
 from phenoembed.methods import method_called
+from phenoembed_store.aggregate import number
 
 
 class Labelled(NamedTuple):
@@ -32,9 +33,10 @@ class Labelled(NamedTuple):
         treated = self.places[self.labels < self.n_classes]
         rows = np.concatenate([groups.rows[place] for place in treated])
         dose, time = (images.column(name).to_numpy()[rows] for name in ("concentration_um", "time_h"))
+        _, first = number(dose, time)
         per_class = len(treated) / self.n_classes
         return {
-            "configurations": np.unique(np.column_stack([dose, time]), axis=0).tolist(),
+            "configurations": np.column_stack([dose, time])[first].tolist(),
             "control_odds": (len(self.places) - len(treated)) / per_class,
         }
 
