@@ -19,11 +19,10 @@ import torch
 from compare_methods import EPOCHS, TESTS, THREADS, once, read, screen_of, settings_of, store_of, train_one
 from phenoembed.encoders import load_fold
 from phenoembed.groups import group_images
-from phenoembed.heads import FitSettings, fit_head
+from phenoembed.heads import FitSettings, fit_head, head_scores, to_store_head
 from phenoembed.indexing import index_screen
 from phenoembed.metrics import mean_and_sd, multiclass_metrics
 from phenoembed.preparation import Preparation
-from phenoembed.probes import head_scores
 from phenoembed.refinements import Refinements
 
 PLAIN, HEADS = "none", 3
@@ -90,9 +89,10 @@ def fit_heads(folder: Path, kind: str, seed: int, encoder: str) -> dict[str, Any
     found: dict[str, list[dict[str, float]]] = {name: [] for name in TESTS}
     for number in range(HEADS):
         labels = np.searchsorted(classes, groups.compounds[train])
-        head = fit_head(features, groups, train, labels, len(classes), settings=FitSettings(seed=number))
+        fitted = fit_head(features, groups, train, labels, len(classes), settings=FitSettings(seed=number))
+        head = to_store_head("compound", tuple(classes), fitted, {"method": "product"})
         for name, ids in zip(TESTS, (fold.test, fold.known_wells), strict=True):
-            scores = head_scores(head, features, groups, treated(ids))
+            scores = head_scores(head, images, features, groups, treated(ids))
             found[name].append(multiclass_metrics(scores, np.searchsorted(classes, groups.compounds[treated(ids)])))
     return {"encoder": encoder, **{name: mean_and_sd(figures)[0] for name, figures in found.items()}}
 

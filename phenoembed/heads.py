@@ -1,10 +1,12 @@
 """Heads: classifiers fitted on frozen features, and folded into the plain matrices that the store keeps."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,6 +17,7 @@ from phenoembed.methods import Attention, GroupClassifier, build_method
 from phenoembed.progress import Progress
 from phenoembed_store import open as open_store
 from phenoembed_store.heads import ATTENTION, CONTROL, KNOWLEDGE, Head
+from phenoembed_store.posterior import image_scores
 
 Features = NDArray[np.float32]  # (images, dim)
 
@@ -130,9 +133,28 @@ def _extra_arrays(head: GroupClassifier, control_odds: float | None) -> dict[str
     return {name: layer.cpu().numpy() for name, layer in zip(names, layers, strict=True)}
 
 
-def save_own_head(store: Path, encoder: str, head: GroupClassifier, config: dict[str, Any]) -> str:
-    """The encoder's own classifier is simply its first head."""
+def head_scores(
+    head: Head, images: pa.Table, features: Features, groups: Groups, places: np.ndarray
+) -> NDArray[np.float64]:
+    """Scores of the groups at ``places``, as a posterior has them but for its temperature: (groups, classes).
+
+    ``features``: (images, dim).
+    """
+    if not len(places):
+        return np.zeros((0, len(head.classes)))
+    rows = np.concatenate([groups.rows[place] for place in places])
+    members = members_of(groups, places)
+    return image_scores(head, images, rows, features[rows], members.group.numpy(), members.configuration.numpy())
+
+
+def own_head(head: GroupClassifier, config: Mapping[str, Any]) -> Head:
+    """The classifier that an encoder was trained with, by what the encoder's ``config`` says of it."""
     names = ("method", "split", "fold", "temperature", "test", "test_known_wells", *KNOWLEDGE)
     kept = {name: config[name] for name in names if name in config}
-    stored = to_store_head("compound", tuple(config["classes"]), head, kept | {"encoder": encoder})
-    return open_store(store, create=True).save_head(stored)
+    return to_store_head("compound", tuple(config["classes"]), head, kept)
+
+
+def save_own_head(store: Path, encoder: str, head: Head) -> str:
+    """The encoder's own classifier is simply its first head."""
+    named = replace(head, config={**head.config, "encoder": encoder})
+    return open_store(store, create=True).save_head(named)

@@ -5,30 +5,27 @@ same folds: an untrained encoder, and logistic regression on eight intensity sta
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from phenoembed.baselines import Scorer, fit_intensity
-from phenoembed.batches import members_of
 from phenoembed.calibration import fit_temperature
 from phenoembed.controls import Labelled, with_controls
 from phenoembed.families import TrainedFold, family, foreign_folds
 from phenoembed.folds import TEST_NAMES
 from phenoembed.groups import Groups, group_images
-from phenoembed.heads import Features, fit_head, to_store_head
+from phenoembed.heads import Features, fit_head, head_scores, to_store_head
 from phenoembed.linear_heads import fit_linear_head
-from phenoembed.methods import GroupClassifier
 from phenoembed.metrics import binary_metrics, majority_share, multiclass_metrics, rank_of_label, softmax
 from phenoembed.outcomes import KNOWN_WELLS, Report, Tested
 from phenoembed.progress import Progress
 from phenoembed.tasks import HEADS, JUMP_SCREEN, TASKS, Task, with_two_compounds
-from phenoembed_store import Store
+from phenoembed_store import Head, Store
 from phenoembed_store.errors import TrainingError
 from phenoembed_store.schema import IMAGE_KEY, INTENSITY_STATISTICS, PREDICTIONS_SCHEMA
 
@@ -123,29 +120,21 @@ def _probe_fold(
     setting = _settle(kind, task, fold, group_images(table))
     if setting is None:
         return [], [], [f"fewer than two classes of task {task.name} are in training and test groups"]
-    head, score = _fit(setting, features, progress)
+    head, score = _fit(setting, table, features, progress)
     temperature = fit_temperature(score(setting.calibration), setting.numbers(setting.calibration))
     if not len(setting.calibration):
         setting.notes.append("no groups were kept back to calibrate on")
-    stored = store.save_head(
-        to_store_head(
-            task.name,
-            setting.classes,
-            head,
-            {
-                "encoder": fold.encoder,
-                "method": fold.config["method"],
-                "head": kind,
-                "split": fold.fold.split,
-                "fold": fold.fold.index,
-                "temperature": temperature,
-                "where": where,
-                **setting.labelled.knowledge(table, setting.groups),
-            },
-        )
-    )
+    said = {
+        "encoder": fold.encoder,
+        "head": kind,
+        "split": fold.fold.split,
+        "fold": fold.fold.index,
+        "temperature": temperature,
+        "where": where,
+    }
+    stored = store.save_head(replace(head, config={**head.config, **said}))
     tested, predictions = [], []
-    for name, scorer in _scorers(store, setting, features, table, head, where):
+    for name, scorer in [("encoder", score), *_baselines(store, setting, table, where)]:
         for test, places in setting.tests.items():
             raw = scorer(places)
             scores = raw / temperature if name == "encoder" else raw
@@ -156,7 +145,7 @@ def _probe_fold(
                 _prediction_rows(setting, test, name, scores, places, stored if name == "encoder" else None)
             )
     if task.name == "moa":
-        tested += _compound_head(setting, features)
+        tested += _compound_head(setting, table, features)
     return tested, predictions, setting.notes
 
 
@@ -188,28 +177,19 @@ def _labelled(places: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _fit(
-    setting: _Setting, features: Features, progress: Progress = lambda _done, _total: None
-) -> tuple[GroupClassifier, Scorer]:
-    asked = (features, setting.groups, *setting.labelled, setting.fold.config["method"])
-    head = fit_linear_head(*asked) if setting.head == "linear" else fit_head(*asked, progress=progress)
-    return head, lambda places: head_scores(head, features, setting.groups, places)
+    setting: _Setting, table: pa.Table, features: Features, progress: Progress = lambda _done, _total: None
+) -> tuple[Head, Scorer]:
+    """A head on these features of the training groups, and what turns places of groups into its scores."""
+    labelled, method = setting.labelled, setting.fold.config["method"]
+    asked = (features, setting.groups, *labelled, method)
+    fitted = fit_linear_head(*asked) if setting.head == "linear" else fit_head(*asked, progress=progress)
+    config = {"method": method, **labelled.knowledge(table, setting.groups)}
+    head = to_store_head(setting.task.name, setting.classes, fitted, config)
+    return head, lambda places: head_scores(head, table, features, setting.groups, places)
 
 
-@torch.inference_mode()
-def head_scores(head: GroupClassifier, features: Features, groups: Groups, places: np.ndarray) -> NDArray[np.floating]:
-    """(groups at ``places``, classes) scores of a fitted head on frozen features."""
-    if not len(places):
-        return np.zeros((0, head.n_classes))
-    rows = np.concatenate([groups.rows[place] for place in places])
-    scores: NDArray[np.floating] = head(torch.from_numpy(features[rows]), members_of(groups, places)).numpy()
-    return scores
-
-
-def _scorers(
-    store: Store, setting: _Setting, features: Features, table: pa.Table, head: GroupClassifier, where: str | None
-) -> Iterator[tuple[str, Scorer]]:
-    """Each kind of features with what turns places of groups into scores, all fitted on the same training groups."""
-    yield "encoder", lambda places: head_scores(head, features, setting.groups, places)
+def _baselines(store: Store, setting: _Setting, table: pa.Table, where: str | None) -> Iterator[tuple[str, Scorer]]:
+    """Other kinds of features with what scores groups by them, all fitted on the same training groups."""
     statistics = np.column_stack([table.column(name).to_numpy() for name in INTENSITY_STATISTICS])
     if np.isfinite(statistics).all():
         labels = setting.numbers(setting.train)
@@ -220,7 +200,7 @@ def _scorers(
     if untrained and store.known_images(untrained).num_rows:
         raw = _align(store, untrained, table, where)
         if raw is not None:
-            _, score = _fit(setting, raw)
+            _, score = _fit(setting, table, raw)
             yield "untrained", score
             return
     setting.notes.append(
@@ -252,7 +232,7 @@ def _judge(setting: _Setting, test: str, features: str, scores: NDArray[np.float
     return Tested(fold.split, fold.index, test, features, figures, len(setting.classes), majority_share(labels))
 
 
-def _compound_head(setting: _Setting, features: Features) -> list[Tested]:
+def _compound_head(setting: _Setting, table: pa.Table, features: Features) -> list[Tested]:
     """The paper's comparison (Section 5.5): the same groups, classified into compounds instead of mechanisms."""
     if setting.fold.fold.split == "compound":
         return []  # a compound held out cannot be a class
@@ -268,7 +248,7 @@ def _compound_head(setting: _Setting, features: Features) -> list[Tested]:
     other = _Setting(
         setting.head, TASKS["compound"], setting.fold, setting.groups, compounds, classes, setting.train, tests
     )
-    _, score = _fit(other, features)
+    _, score = _fit(other, table, features)
     return [
         _judge(other, name, "compound head", score(places), places) for name, places in tests.items() if len(places)
     ]

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from phenoembed.batches import Batch, GroupBatches
+from phenoembed.batches import GroupBatches
 from phenoembed.cache import PixelCache, open_cache, sources_of
 from phenoembed.calibration import fit_temperature
 from phenoembed.controls import Labelled, with_controls
@@ -25,7 +26,7 @@ from phenoembed.distributed import first_before_others, joined, only_first, rank
 from phenoembed.encoders import save_encoder
 from phenoembed.folds import Fold, count_folds, keep_back, make_fold
 from phenoembed.groups import Groups, group_images
-from phenoembed.heads import save_own_head
+from phenoembed.heads import Features, head_scores, own_head, save_own_head
 from phenoembed.logs import EpochLog, epoch_log
 from phenoembed.loop import fit, run_loop
 from phenoembed.methods import GroupClassifier, build_method
@@ -37,6 +38,7 @@ from phenoembed.progress import Progress, Stage, silent
 from phenoembed.screen import Screen
 from phenoembed.settings import Settings, family, run_name, with_plane
 from phenoembed.warm_start import PairBatches, WarmStart
+from phenoembed_store import Head
 from phenoembed_store.encoders import read_encoders
 from phenoembed_store.errors import TrainingError
 
@@ -119,10 +121,12 @@ def _train(screen: Screen, store: Path, settings: Settings, resume: bool | None,
     images_per_second = _learn(encoder, head, prepared, settings, run, stage, logs)
     encoder.eval()
     head.eval()
-    temperature = fit_temperature(*_score(encoder, head, prepared, settings, prepared.fold.calibration))
-    tests = (prepared.fold.test if settings.split != "compound" else (), prepared.fold.known_wells)
-    test, known = (_judge(*_score(encoder, head, prepared, settings, ids), temperature) for ids in tests)
-    config = _config(screen, settings, prepared, untrained=False) | {
+    config = _config(screen, settings, prepared, untrained=False)
+    fold, features = prepared.fold, _embed(encoder, prepared, settings)
+    score = partial(_score, own_head(head, config), screen.table, features, prepared, settings)
+    temperature = fit_temperature(*score(fold.calibration))
+    test, known = (_judge(*score(ids), temperature) for ids in (fold.test, fold.known_wells))
+    config |= {
         "untrained_encoder": untrained,
         "temperature": temperature,
         "images_per_second": images_per_second,
@@ -172,7 +176,7 @@ def _open_run(run: Path, resume: bool | None) -> None:
 
 def _save(store: Path, encoder: Encoder, head: GroupClassifier, config: dict[str, Any], fold: Fold, run: Path) -> str:
     identifier = save_encoder(store, encoder, head, config, fold)
-    save_own_head(store, identifier, head, config)
+    save_own_head(store, identifier, own_head(head, config))
     shutil.rmtree(run)
     return identifier
 
@@ -292,19 +296,25 @@ def _pair_batches(prepared: _Prepared, settings: Settings) -> PairBatches:
 
 
 @torch.inference_mode()
-def _score(
-    encoder: Encoder, head: GroupClassifier, prepared: _Prepared, settings: Settings, ids: tuple[str, ...]
-) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
-    """The network's scores (groups, classes) of the groups ``ids`` whose compound is a class, and their labels."""
-    batches = _batches(prepared, settings, ids)
-    if not len(batches.places):
-        return np.zeros((0, len(prepared.classes))), batches.labels
-    device = pick_device()
+def _embed(encoder: Encoder, prepared: _Prepared, settings: Settings) -> Features:
+    """Embeddings (images, dim) of the groups that trained nothing and whose compound is a class; 0 for other images."""
+    fold, cache, device = prepared.fold, prepared.cache, pick_device()
+    features = np.zeros((len(cache.pixels), EMBEDDING_DIM), np.float32)
+    batches = _batches(prepared, settings, (*fold.calibration, *fold.test, *fold.known_wells))
     encoder.to(device)
-    head.to(device)
-    pixels = (prepared.mean, prepared.sd, prepared.cache.scale)
-    scores = [group_scores(encoder, head, batch, *pixels).cpu().numpy() for batch in batches]
-    return np.concatenate(scores), batches.labels
+    if len(batches.places):
+        rows = np.concatenate([prepared.groups.rows[place] for place in batches.places])
+        pixels = (to_network(batch.pixels.to(device), prepared.mean, prepared.sd, cache.scale) for batch in batches)
+        features[rows] = np.concatenate([encoder(images).cpu().numpy() for images in pixels])
+    return features
+
+
+def _score(
+    head: Head, images: pa.Table, features: Features, prepared: _Prepared, settings: Settings, ids: tuple[str, ...]
+) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
+    """Scores (groups, classes) of the groups ``ids`` whose compound is a class, and their labels."""
+    found = _labelled(prepared, settings, ids, controls=False)
+    return head_scores(head, images, features, prepared.groups, found.places), found.labels
 
 
 def _judge(scores: NDArray[np.floating], labels: NDArray[np.integer], temperature: float) -> dict[str, float] | None:
@@ -312,18 +322,6 @@ def _judge(scores: NDArray[np.floating], labels: NDArray[np.integer], temperatur
     if not len(labels):
         return None
     return calibrated_metrics(scores, labels, temperature) | {"n_test": len(labels)}
-
-
-def group_scores(
-    encoder: Encoder, head: GroupClassifier, batch: Batch, mean: float, sd: float, scale: float
-) -> torch.Tensor:
-    """(groups, classes) scores of a batch; networks as they stand (call ``eval()`` first)."""
-    device = next(encoder.parameters()).device
-    members = batch.members._replace(
-        group=batch.members.group.to(device), configuration=batch.members.configuration.to(device)
-    )
-    scores: torch.Tensor = head(encoder(to_network(batch.pixels.to(device), mean, sd, scale)), members)
-    return scores
 
 
 def _config(screen: Screen, settings: Settings, prepared: _Prepared, *, untrained: bool) -> dict[str, Any]:

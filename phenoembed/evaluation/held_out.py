@@ -16,14 +16,12 @@ from phenoembed.encoders import load_classifier
 from phenoembed.families import TrainedFold, siblings
 from phenoembed.folds import SPLITS, TEST_NAMES, Split
 from phenoembed.groups import group_images
-from phenoembed.heads import to_store_head
+from phenoembed.heads import own_head
 from phenoembed.outcomes import KNOWN_WELLS
 from phenoembed.progress import Progress
 from phenoembed_store import Head, Store
-from phenoembed_store.doubt import new_configurations
 from phenoembed_store.errors import NotInStore
-from phenoembed_store.heads import KNOWLEDGE
-from phenoembed_store.posterior import group_scores
+from phenoembed_store.posterior import image_scores
 
 Rows = NDArray[np.int64]
 Cell = tuple[str, Split, str]  # method, split, test
@@ -64,9 +62,8 @@ class HeldOut:
 
     def scores(self) -> NDArray[np.float64]:
         """(groups, classes) from all of a group's images."""
-        control = self.column("role") == "control"
-        new = new_configurations(self.head, self.column("concentration_um"), self.column("time_h"), control)
-        return group_scores(self.head, self.vectors[self.rows], self.group, self.configuration, new)
+        embeddings = self.vectors[self.rows]
+        return image_scores(self.head, self.images, self.rows, embeddings, self.group, self.configuration)
 
     def chosen(self, kept: NDArray[np.bool_]) -> "HeldOut":
         """The same with only the images that are kept; groups that lose all are gone."""
@@ -158,7 +155,7 @@ def held_out(store: Store, trained: TrainedFold, where: str | None) -> Iterator[
     """The tests of one encoder: of the replicate split two, of the field split one."""
     images, vectors = store.vectors(where, encoder=trained.encoder)
     groups = group_images(images)
-    head = own_head(store, trained)
+    head = own_head(load_classifier(store.path, trained.encoder), trained.config)
     number = {name: i for i, name in enumerate(head.classes)}
     split = trained.fold.split
     for test, ids in ((TEST_NAMES[split], trained.fold.test), (KNOWN_WELLS, trained.fold.known_wells)):
@@ -182,14 +179,6 @@ def held_out(store: Store, trained: TrainedFold, where: str | None) -> Iterator[
             tuple(groups.table.column("group_id").take(pa.array(treated)).to_pylist()),
             np.array([number[groups.compounds[place]] for place in treated], dtype=np.int64),
         )
-
-
-def own_head(store: Store, trained: TrainedFold) -> Head:
-    """The classifier an encoder was trained with, as the store's posterior takes it."""
-    classes = tuple(trained.config["classes"])
-    config = {"method": trained.config["method"], "temperature": trained.config.get("temperature", 1.0)}
-    config |= {name: trained.config[name] for name in KNOWLEDGE if name in trained.config}
-    return to_store_head("compound", classes, load_classifier(store.path, trained.encoder), config)
 
 
 def annotation(held: HeldOut, name: str, hint: str) -> Mapping[str, Any]:

@@ -58,6 +58,19 @@ def group_scores(
     return METHODS[head.method](head, Members(embeddings, group, configuration, new))
 
 
+def image_scores(
+    head: Head, images: pa.Table | Images, rows: Integers, embeddings: Floats, group: Integers, configuration: Integers
+) -> Doubles:
+    """Scores of groups of some ``rows`` of ``images``, before any temperature: (groups, classes).
+
+    Whatever judges or names groups goes by these. ``embeddings``: (rows, dim); ``group``, ``configuration``: (rows,) as
+    of ``Members``. Which doses and times are new to the head is looked up in the images' columns.
+    """
+    dose, time, role = (images.column(name).to_numpy()[rows] for name in ("concentration_um", "time_h", "role"))
+    new = new_configurations(head, dose, time, np.asarray(role == "control"))
+    return group_scores(head, embeddings, group, configuration, new)
+
+
 def softmax(logits: Doubles) -> Doubles:
     """Over the last axis."""
     raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
@@ -176,10 +189,8 @@ def posterior_table(head: Head, images: Images, rows: Integers, by: Sequence[str
             raise StoreError(f"no column '{column}'{closest(column, images.column_names)}")
     unit, first = images.numbered(by, rows) if by else (np.zeros(len(rows), np.int64), rows[:1])
     vectors = images.vectors if len(rows) == len(images) else images.vectors[rows]
-    dose, time = (images.column(name).to_numpy()[rows] for name in ("concentration_um", "time_h"))
-    control = np.asarray(images.column("role").to_numpy() == "control")
-    new = new_configurations(head, dose, time, control[rows])
-    found = group_posteriors(head, vectors, unit, _configurations(images, control)[rows], new)
+    scores = image_scores(head, images, rows, vectors, unit, _configurations(images)[rows])
+    found = softmax(scores / head.temperature)
     best = found.argmax(axis=1)
     keys = images.table.select(list(by)).take(pa.array(first))
     table = pa.table(
@@ -195,8 +206,8 @@ def posterior_table(head: Head, images: Images, rows: Integers, by: Sequence[str
     return table.sort_by([(name, "ascending") for name in by]) if by else table
 
 
-def _configurations(images: Images, control: Flags) -> Integers:
+def _configurations(images: Images) -> Integers:
     """A number for every (concentration, time); wells of a control, which have no dose, count by their slot."""
-    slot = np.where(control, images.configuration, -1)
+    slot = np.where(images.column("role").to_numpy() == "control", images.configuration, -1)
     codes, _ = number(images.codes("concentration_um"), images.codes("time_h"), slot)
     return codes

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from phenoembed.batches import GroupBatches
 from phenoembed.cache import open_cache, sources_of
 from phenoembed.encoders import load_classifier, load_encoder, load_fold, save_encoder
@@ -18,8 +17,9 @@ from phenoembed.methods import METHODS
 from phenoembed.metrics import softmax
 from phenoembed.probes import probe
 from phenoembed.progress import Progress
-from phenoembed.training import Trained, group_scores, train
+from phenoembed.training import Trained, train
 from tests.conftest import Trial
+from tests.phenoembed.networks import batch_scores
 from tests.phenoembed.quick import embed_here
 
 import phenoembed_store
@@ -59,8 +59,7 @@ def test_the_posterior_from_the_store_is_the_networks(run: Run, trial: Trial) ->
     places = np.flatnonzero(groups.roles == "treated")
     batches = GroupBatches(cache.pixels, groups, places, places, 24)
     pixels = (encoder.config["pixel_mean"], encoder.config["pixel_sd"], cache.scale)
-    with torch.inference_mode():
-        scores = np.concatenate([group_scores(encoder.encoder, head, batch, *pixels).numpy() for batch in batches])
+    scores = np.concatenate([batch_scores(encoder.encoder, head, batch, *pixels).numpy() for batch in batches])
     expected = softmax(scores / encoder.config["temperature"])
     found = run.store.posterior("compound", where="role = 'treated'", by=["group_id"])
     assert found.column("group_id").to_pylist() == groups.table.column("group_id").take(places).to_pylist()

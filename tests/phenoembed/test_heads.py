@@ -13,9 +13,9 @@ from phenoembed.linear_heads import METHODS as LINEAR
 from phenoembed.linear_heads import C, fit_linear_head
 from phenoembed.methods import METHODS, GroupClassifier
 from phenoembed.metrics import softmax
-from phenoembed.probes import head_scores
 from phenoembed.tasks import TASKS, with_two_compounds
 from sklearn.linear_model import LogisticRegression
+from tests.phenoembed.networks import network_scores
 from tests.phenoembed.screens import image, layout, table_of
 
 from phenoembed_store import open as open_store
@@ -56,7 +56,7 @@ def test_a_head_learns_what_is_there(groups: Groups, method: str) -> None:
     features = features_of(groups, 2.0)
     head = fit_head(features, groups, places, labels, len(names), method, QUICK)
     assert not head.training
-    assert (head_scores(head, features, groups, places).argmax(1) == labels).mean() > 0.9
+    assert (network_scores(head, features, groups, places).argmax(1) == labels).mean() > 0.9
 
 
 def test_the_same_seed_fits_the_same_head(groups: Groups) -> None:
@@ -81,7 +81,7 @@ def test_groups_of_one_image_and_a_single_group_left_over_can_be_fitted() -> Non
     features = features_of(groups, 1.0)
     for batch_groups in (2, 13, 26):
         head = fit_head(features, groups, places, labels, 2, settings=FitSettings(epochs=2, batch_groups=batch_groups))
-        assert np.isfinite(head_scores(head, features, groups, places)).all()
+        assert np.isfinite(network_scores(head, features, groups, places)).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -114,7 +114,7 @@ def check_the_stores_matrices(
     unit = np.repeat(np.arange(len(places)), [len(groups.rows[place]) for place in places])
     configuration = np.concatenate([doubled.configurations[place] for place in places])
     found = group_posteriors(stored, features[rows], unit, configuration)
-    np.testing.assert_allclose(found, softmax(head_scores(head, features, doubled, places)), atol=1e-5)
+    np.testing.assert_allclose(found, softmax(network_scores(head, features, doubled, places)), atol=1e-5)
 
 
 def summed(method: str, features: np.ndarray, configurations: np.ndarray) -> np.ndarray:
@@ -137,7 +137,9 @@ def test_a_linear_head_is_where_the_penalised_likelihood_is_flat(groups: Groups,
     chosen = labels < n_classes
     places, labels = places[chosen], labels[chosen]
     features = features_of(groups, 0.3)
-    scores = head_scores(fit_linear_head(features, groups, places, labels, n_classes, method), features, groups, places)
+    scores = network_scores(
+        fit_linear_head(features, groups, places, labels, n_classes, method), features, groups, places
+    )
     own = features[np.concatenate([groups.rows[place] for place in places])].astype(float)
     standard = (features - own.mean(0)) / own.std(0)
     rows = np.array([summed(method, standard[groups.rows[p]], groups.configurations[p]) for p in places])

@@ -7,8 +7,8 @@ from phenoembed.batches import Batch, GroupBatches
 from phenoembed.groups import group_images
 from phenoembed.methods import GroupClassifier, Members, build_method
 from phenoembed.model import Encoder, to_network
-from phenoembed.training import group_scores
 from tests.authors_model import AuthorsModel
+from tests.phenoembed.networks import batch_scores
 from tests.phenoembed.screens import layout, table_of
 from torch import nn
 
@@ -46,7 +46,7 @@ def test_group_logits_equal_the_authors(theirs: AuthorsModel, ours: tuple[Encode
     stacked = np.stack([z_scored[rows] for rows in groups.rows])[:, :, None].astype(np.float32)
     with torch.inference_mode():
         expected = theirs(torch.from_numpy(stacked))
-        found = group_scores(*ours, batch, mean, sd, scale)
+        found = batch_scores(*ours, batch, mean, sd, scale)
     assert expected.shape == found.shape == (8, K)
     assert float((expected - found).abs().max()) < 1e-5 * max(1.0, float(expected.abs().max()))
 
@@ -61,7 +61,7 @@ def test_ragged_groups_equal_the_authors_one_by_one(
     members = Members(group, torch.zeros(7, dtype=torch.int64), 3)
     images = to_network(pixels, 0.5, 0.29, 1 / 255)
     with torch.inference_mode():
-        found = group_scores(*ours, Batch(pixels, members, torch.zeros(3)), 0.5, 0.29, 1 / 255)
+        found = batch_scores(*ours, Batch(pixels, members, torch.zeros(3)), 0.5, 0.29, 1 / 255)
         expected = torch.cat([theirs(images[group == number][None]) for number in range(3)])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 

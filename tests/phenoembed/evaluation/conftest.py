@@ -14,8 +14,8 @@ from phenoembed.folds import Fold, Split, keep_back, make_fold
 from phenoembed.groups import Groups, group_images
 from phenoembed.heads import FitSettings, fit_head
 from phenoembed.model import Encoder
-from phenoembed.probes import head_scores
 from phenoembed.settings import Settings
+from tests.phenoembed.networks import network_scores
 from tests.phenoembed.screens import layout, table_of
 
 import phenoembed_store
@@ -114,7 +114,7 @@ def train_on_drawn(store: Store, groups: Groups, features: np.ndarray, fold: Fol
         "pixel_mean": 0.5,
         "pixel_sd": 0.1,
         "trained_at": f"2026-01-01T00:00:0{len(store.encoders())}",
-        "temperature": fit_temperature(head_scores(head, features, groups, back), others),
+        "temperature": fit_temperature(network_scores(head, features, groups, back), others),
     }
     return save_encoder(store.path, Encoder(), head, config, fold)
 
