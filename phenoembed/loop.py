@@ -27,6 +27,7 @@ from phenoembed.model import Encoder, pick_device, to_network
 from phenoembed.progress import Progress
 from phenoembed.refinements import Refinements
 from phenoembed.schedule import warm_restarts
+from phenoembed_store.errors import TrainingError
 
 log = logging.getLogger("phenoembed")
 
@@ -69,6 +70,16 @@ class Training(LightningModule):
     def __init__(self, batches: Batches, settings: LoopSettings, epochs: int, first_epoch: int = 0) -> None:
         super().__init__()
         self.batches, self.settings, self.epochs, self.first_epoch = batches, settings, epochs, first_epoch
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raise TrainingError on a checkpoint of another network, as an earlier version may have left one."""
+        saved, own = ({n: v.shape for n, v in d.items()} for d in (checkpoint["state_dict"], self.state_dict()))
+        if saved != own:
+            other = min(name for name in saved | own if saved.get(name) != own.get(name))
+            raise TrainingError(
+                f"the interrupted training was of another network ({other}), by another version of phenoembed: start "
+                f"it anew without --resume, or remove {Path(str(self.trainer.ckpt_path)).parent}"
+            )
 
     def on_train_epoch_start(self) -> None:
         self.begin(self.first_epoch + self.current_epoch)

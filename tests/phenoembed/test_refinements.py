@@ -16,7 +16,7 @@ import torch
 from phenoembed.encoders import load_encoder
 from phenoembed.families import _recipe
 from phenoembed.groups import group_images
-from phenoembed.methods import METHODS, Members, build_method
+from phenoembed.methods import METHODS, Balanced, Members, build_method
 from phenoembed.progress import Progress
 from phenoembed.refinements import Refinements, refinements_of
 from phenoembed.settings import Settings, _content, _digest, family
@@ -127,6 +127,22 @@ def test_a_training_with_nothing_left_to_do_is_the_average_too(
         with pytest.raises(MemoryError):
             train(trial.screen, tmp_path, settings)
     assert train(trial.screen, tmp_path, settings, resume=True).encoder == wholes.trained("ema").encoder
+
+
+def test_a_training_of_another_network_is_not_gone_on_with(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by `balanced` that was interrupted before controls were a class: an error line, and anew it trains."""
+    settings = replace(trial.settings, method="balanced", epochs=2)
+    with monkeypatch.context() as before:
+        before.setattr(Balanced, "learns_controls", False)
+        with pytest.raises(KeyboardInterrupt, match="1 of 2 epochs are saved"):
+            train(trial.screen, tmp_path, settings, stage=stopped("training", 0.5))
+    said = rf"another network \(head.classifier.5.bias\).*anew without --resume, or remove {tmp_path}/runs/\w+$"
+    for resume in (True, None):
+        with pytest.raises(TrainingError, match=said):
+            train(trial.screen, tmp_path, settings, resume=resume)
+    assert train(trial.screen, tmp_path, settings).test is not None
 
 
 def test_what_is_held_out_is_not_seen(trial: Trial, wholes: Wholes, own_plates: Path, tmp_path: Path) -> None:
