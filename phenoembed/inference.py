@@ -3,18 +3,19 @@
 Folding is exact but for rounding (a batch norm in eval mode is an affine map, and so is what comes before it).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from phenoembed.encoders import load_encoder
 from phenoembed.model import Encoder, to_network
 from phenoembed.pixels import Pixels
+from phenoembed.preparation import preparation_of
 
 CPU_PIXELS = 1 << 18
 """Pixels of the images that run through a CPU at once: more of them and the activations leave its caches."""
@@ -28,11 +29,17 @@ class Network:
         trained = load_encoder(store, identifier)
         self.id, self.size, self.dim = identifier, trained.size, int(trained.config["dim"])
         self.mean, self.sd = trained.config["pixel_mean"], trained.config["pixel_sd"]
+        self.preparation = preparation_of(trained.config)
         self.device = next(trained.encoder.parameters()).device
         self.module = folded(trained.encoder)
 
-    def embed(self, images: Sequence[Pixels], precision: str = "32") -> np.ndarray:
-        """(images, dim) float32; images of one shape and type run together."""
+    def embed(
+        self, images: Sequence[Pixels], precision: str = "32", change: Callable[[Tensor], Tensor] = lambda image: image
+    ) -> np.ndarray:
+        """(images, dim) float32; images of one shape and type run together.
+
+        ``change``: what is done to standardised pixels, (images, 1, height, width), before the network sees them.
+        """
         out = np.empty((len(images), self.dim), np.float32)
         kinds: dict[Any, list[int]] = {}
         for i, pixels in enumerate(images):
@@ -44,7 +51,7 @@ class Network:
                     rows = members[start : start + step]
                     stack = torch.from_numpy(np.stack([images[i] for i in rows])).to(self.device)
                     batch = to_network(stack, self.mean, self.sd, 1.0 / np.iinfo(dtype).max)
-                    out[rows] = self.module(batch).float().cpu().numpy()
+                    out[rows] = self.module(change(batch)).float().cpu().numpy()
         return out
 
     def batch_of(self, shape: tuple[int, int]) -> int:

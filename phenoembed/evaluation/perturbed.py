@@ -13,17 +13,16 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from phenoembed.embedding import BATCH_IMAGES
-from phenoembed.encoders import load_encoder
 from phenoembed.evaluation.held_out import HeldOut, Trials
 from phenoembed.evaluation.outcome import Outcome, Table, data_of
 from phenoembed.evaluation.paper import TABLE_4
 from phenoembed.evaluation.tally import Tally, method_rows
+from phenoembed.inference import Network
 from phenoembed.metrics import multiclass_metrics
-from phenoembed.model import to_network
 from phenoembed.pixels import resize
 from phenoembed.planes import Source, size_and_time
 from phenoembed.plate_light import preparer_for
-from phenoembed.preparation import Preparer, preparation_of
+from phenoembed.preparation import Preparer
 from phenoembed.progress import Progress
 from phenoembed.stacks import planes_of
 from phenoembed_store.errors import ImageError
@@ -57,7 +56,7 @@ def compare_noise(trials: Trials, progress: Progress) -> Outcome:
 def gaussian_noise(sd: float) -> Change:
     """Adds noise that goes on from call to call: no two batches of images get the same."""
     generator = torch.Generator().manual_seed(0)
-    return lambda images: images + sd * torch.randn(images.shape, generator=generator)
+    return lambda images: images + sd * torch.randn(images.shape, generator=generator).to(images.device)
 
 
 TABLE_4_COLUMNS = tuple(range(7))
@@ -93,25 +92,17 @@ def _compare(
 
 def reencoded(trials: Trials, held: HeldOut, changes: dict[Any, Change]) -> dict[Any, HeldOut]:
     """The same groups with the embeddings of their images after each change. Raises ImageError naming a file."""
-    encoder = load_encoder(trials.store.path, held.encoder)
-    device = next(encoder.encoder.parameters()).device
+    network = Network(trials.store.path, held.encoder)
     sizes = held.images.column("file_bytes").to_pylist()
     names = [name for name in ("path", Z_STACK) if name in held.images.column_names]
     sources = [planes_of(row)[0] for row in held.images.select(names).to_pylist()]
-    preparer = preparer_for(held.images, sources, preparation_of(encoder.config), trials.store.path)
+    preparer = preparer_for(held.images, sources, network.preparation, trials.store.path)
     changed = {name: held.vectors.copy() for name in changes}
     for start in range(0, len(held.rows), BATCH_IMAGES):
         rows = held.rows[start : start + BATCH_IMAGES]
-        pixels = np.stack([_pixels(sources[row], row, sizes[row], preparer, encoder.size) for row in rows])
-        images = to_network(
-            torch.from_numpy(pixels),
-            encoder.config["pixel_mean"],
-            encoder.config["pixel_sd"],
-            1.0 / float(np.iinfo(pixels.dtype).max),
-        )
-        with torch.inference_mode():
-            for name, change in changes.items():
-                changed[name][rows] = encoder.encoder(change(images).to(device)).float().cpu().numpy()
+        pixels = [_pixels(sources[row], row, sizes[row], preparer, network.size) for row in rows]
+        for name, change in changes.items():
+            changed[name][rows] = network.embed(pixels, change=change)
     return {name: replace(held, vectors=vectors) for name, vectors in changed.items()}
 
 

@@ -1,5 +1,6 @@
 """Blur and noise on images that are encoded again: the trial's, 32 x 32."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,16 @@ import torch
 from phenoembed.encoders import load_encoder
 from phenoembed.evaluation.held_out import Trials, find_trials
 from phenoembed.evaluation.perturbed import BLUR, NOISE, gaussian_noise, reencoded
+from phenoembed.indexing import index_screen
 from phenoembed.pixels import read_pixels
+from phenoembed.readers import read_screen
 from scipy.ndimage import correlate1d
 from tests.conftest import Trial
+from tests.phenoembed.quick import embed_here
+from tifffile import imread, imwrite
 
 import phenoembed_store
+from phenoembed import indexing
 from phenoembed.evaluation import evaluate
 from phenoembed_store.errors import ImageError
 
@@ -26,6 +32,23 @@ def test_an_image_that_is_not_changed_has_the_stored_embedding(trials: Trials) -
     """Read again, standardised and encoded: what indexing stored."""
     for held in trials.held_out():
         (same,) = reencoded(trials, held, {"same": lambda images: images}).values()
+        np.testing.assert_allclose(same.vectors[held.rows], held.vectors[held.rows], atol=1e-4)
+
+
+def test_images_of_another_depth_are_encoded_as_they_were_indexed(
+    trial: Trial, own_plates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among images of 16 bits every third of 8: each is brought to 0..1 by its own range, as in indexing."""
+    screen = read_screen(own_plates)
+    for row in range(0, screen.n_images, 3):
+        path = screen.image_path(row)
+        imwrite(path, (imread(path) // 257).astype(np.uint8))
+    store = phenoembed_store.open(tmp_path / "store", create=True)
+    shutil.copytree(trial.path / "encoders", store.path / "encoders", dirs_exist_ok=True)
+    monkeypatch.setattr(indexing, "embed_batches", embed_here)
+    assert not index_screen(screen, store, baseline=False).rejected
+    for held in find_trials(store, None).held_out():
+        (same,) = reencoded(find_trials(store, None), held, {"same": lambda images: images}).values()
         np.testing.assert_allclose(same.vectors[held.rows], held.vectors[held.rows], atol=1e-4)
 
 
