@@ -1,6 +1,7 @@
 """The training loop, on Lightning: devices, precision, optimiser, checkpoint after every epoch, a stop that saves."""
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -71,8 +72,14 @@ class Training(LightningModule):
         super().__init__()
         self.batches, self.settings, self.epochs, self.first_epoch = batches, settings, epochs, first_epoch
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["threads"] = torch.get_num_threads()
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raise TrainingError on a checkpoint of another network, as an earlier version may have left one."""
+        """Go on with as many threads: sums of more or fewer parts are others in their last bits, and soon in all.
+
+        Raises TrainingError on a checkpoint of another network, as an earlier version may have left one.
+        """
         saved, own = ({n: v.shape for n, v in d.items()} for d in (checkpoint["state_dict"], self.state_dict()))
         if saved != own:
             other = min(name for name in saved | own if saved.get(name) != own.get(name))
@@ -80,6 +87,10 @@ class Training(LightningModule):
                 f"the interrupted training was of another network ({other}), by another version of phenoembed: start "
                 f"it anew without --resume, or remove {Path(str(self.trainer.ckpt_path)).parent}"
             )
+        if (threads := checkpoint.get("threads", torch.get_num_threads())) <= (os.cpu_count() or 1):
+            torch.set_num_threads(threads)
+        else:
+            log.warning("begun with %d threads on another machine: the weights will not be the same bits", threads)
 
     def on_train_epoch_start(self) -> None:
         self.begin(self.first_epoch + self.current_epoch)

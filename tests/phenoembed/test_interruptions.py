@@ -5,10 +5,13 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from phenoembed.preparation import Preparation
+from phenoembed.refinements import Refinements
 from phenoembed.screen import Screen
 from phenoembed.settings import Settings
 from tests import kills
@@ -115,6 +118,25 @@ def test_a_training_killed_at_any_moment_ends_with_the_undisturbed_weights(
     weights = [path / "encoders" / trial.trained.encoder / "model.safetensors" for path in (store, trial.path)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert list((store / "runs").iterdir()) == []
+
+
+def test_a_killed_training_with_every_option_ends_with_the_undisturbed_weights(trial: Trial, tmp_path: Path) -> None:
+    """SIGKILL in the warm start and in the second epoch, each training in a process of its own: the same encoder."""
+    options = Refinements("ema", label_smoothing=0.1, consistency=1.0, warm_start=2)
+    light = Preparation(flat_field="plate", normalise="plate")
+    settings = replace(trial.settings, method="balanced", epochs=2, refinements=options, preparation=light)
+    whole = kills.run(train_aloud, trial.screen, tmp_path / "whole", settings, preload=TRAINING)
+    assert whole.stage.startswith("encoder ")
+    batches = len(batches_done(whole.said)) // 2
+    for line in ("warm start 2 2", f"training {batches + 1} {2 * batches}"):
+        ended = kills.run(
+            train_aloud, trial.screen, tmp_path / "killed", settings,
+            when=lambda said, line=line: line in said, preload=TRAINING,
+        )  # fmt: skip
+        assert ended.code == -signal.SIGKILL
+    last = kills.run(train_aloud, trial.screen, tmp_path / "killed", settings, preload=TRAINING)
+    assert batches_done(last.said)[0] > 1, "it began anew"
+    assert last.stage == whole.stage
 
 
 # Indexing

@@ -1,7 +1,8 @@
 """Every training option through a training: the same weights again, after a stop, and whatever is held out."""
 
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -127,6 +128,29 @@ def test_a_training_with_nothing_left_to_do_is_the_average_too(
         with pytest.raises(MemoryError):
             train(trial.screen, tmp_path, settings)
     assert train(trial.screen, tmp_path, settings, resume=True).encoder == wholes.trained("ema").encoder
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor")
+def test_a_training_goes_on_with_as_many_threads_as_it_began_with(
+    trial: Trial, wholes: Wholes, tmp_path: Path, n_threads: Callable[[int], None]
+) -> None:
+    """With one and with two the weights differ; one that two began and one should end is of two throughout."""
+    one, settings = wholes.trained("none"), settings_with(trial, Refinements())
+    n_threads(2)
+    two = train(trial.screen, tmp_path / "two", settings)
+    assert two.encoder != one.encoder
+    with pytest.raises(KeyboardInterrupt):
+        train(trial.screen, tmp_path / "stopped", settings, stage=stopped("training", 0.5))
+    n_threads(1)
+    assert train(trial.screen, tmp_path / "stopped", settings, resume=True).encoder == two.encoder
+
+
+@pytest.fixture
+def n_threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of torch's threads; as it was, in the end."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 def test_a_training_of_another_network_is_not_gone_on_with(
