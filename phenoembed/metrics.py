@@ -11,6 +11,7 @@ N_BINS = 15  # of confidence; Guo et al. (2017), Section 4
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
+Names = NDArray[np.object_]
 
 
 def rank_of_label(scores: Floats, labels: Ints) -> Ints:
@@ -46,15 +47,15 @@ def expected_calibration_error(probability: Floats, labels: Ints) -> float:
     return float(np.sum(gaps) / len(labels))
 
 
-def per_class_metrics(scores: Floats, labels: Ints) -> dict[str, NDArray[np.float64]]:
-    """``precision, recall, f1, support`` of every class, (classes,); 0 for a class that is never named."""
-    found = precision_recall_fscore_support(
-        labels, scores.argmax(axis=1), labels=np.arange(scores.shape[1]), zero_division=0.0
-    )
-    return {name: np.asarray(values, np.float64) for name, values in zip(_PER_CLASS, found, strict=True)}
+def f1_by_class(found: Sequence[tuple[Names, Names]]) -> dict[str, float]:
+    """F1 of every class that was tested, over folds together; 0 for one that is never named.
 
-
-_PER_CLASS = ("precision", "recall", "f1", "support")
+    ``found``: of each fold the true and the predicted classes, (groups,) names each; folds may know other classes.
+    """
+    labels, predicted = (np.concatenate(part).astype(str) for part in zip(*found, strict=True))
+    names = np.unique(labels)
+    f1 = precision_recall_fscore_support(labels, predicted, labels=names, zero_division=0.0)[2]
+    return dict(zip(names.tolist(), f1.tolist(), strict=True))
 
 
 def multiclass_metrics(scores: Floats, labels: Ints) -> dict[str, float]:
@@ -64,7 +65,7 @@ def multiclass_metrics(scores: Floats, labels: Ints) -> dict[str, float]:
     """
     figures = {f"top{k}": top_k_accuracy(scores, labels, k) for k in (1, 5, 10) if k < scores.shape[1] or k == 1}
     macro = precision_recall_fscore_support(labels, scores.argmax(axis=1), average="macro", zero_division=0.0)
-    figures |= {f"{name}_macro": float(value) for name, value in zip(_PER_CLASS[:3], macro, strict=False)}
+    figures |= {f"{name}_macro": float(macro[i]) for i, name in enumerate(("precision", "recall", "f1"))}
     figures["ece"] = expected_calibration_error(softmax(scores), labels)
     return figures
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from phenoembed.evaluation.held_out import HeldOut, Trials
 from phenoembed.evaluation.outcome import Outcome, Table, data_of
 from phenoembed.evaluation.paper import TABLE_3
-from phenoembed.metrics import per_class_metrics
+from phenoembed.metrics import f1_by_class
 from phenoembed.progress import Progress
 
 if TYPE_CHECKING:
@@ -17,23 +17,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Configuration = tuple[float, float]  # micromolar, hours
-F1 = dict[Configuration | None, NDArray[np.float64]]  # of every class by configuration; None: whole groups
+F1 = dict[Configuration | None, NDArray[np.float64]]  # of every compound by configuration; None: whole groups
 Test = tuple[str, str]  # split, test
 
 
 def compare_configurations(trials: Trials, progress: Progress) -> Outcome:
     """F1 of every compound from single images of each dose and time (Eq. 1), and from whole groups (Eq. 2)."""
     method = trials.best_method()
-    confusions: dict[tuple[Test, Configuration | None], list[tuple[Any, Any]]] = defaultdict(list)
-    classes: tuple[str, ...] = ()
+    named: dict[Test, dict[Configuration | None, list[tuple[Any, Any]]]] = defaultdict(lambda: defaultdict(list))
     for held in trials.held_out(progress, [method]):
-        classes = held.head.classes
-        for configuration, scores, labels in _scores(held):
-            confusions[held.cell[1:], configuration].append((scores, labels))
-    f1: dict[Test, F1] = defaultdict(dict)
-    for (test, configuration), found in confusions.items():
-        scores, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        f1[test][configuration] = per_class_metrics(scores, labels)["f1"]
+        for configuration, names in _named(held):
+            named[held.cell[1:]][configuration].append(names)
+    compounds, f1 = dict[Test, list[str]](), dict[Test, F1]()
+    for test, of_test in named.items():
+        by_name = {configuration: f1_by_class(found) for configuration, found in of_test.items()}
+        compounds[test] = sorted(by_name[None])
+        f1[test] = {c: np.array([found.get(name, 0.0) for name in compounds[test]]) for c, found in by_name.items()}
     tables = tuple(_table(method, test, found) for test, found in f1.items())
     document = [
         {
@@ -43,7 +42,7 @@ def compare_configurations(trials: Trials, progress: Progress) -> Outcome:
                 {"concentration_um": dose, "time_h": time, "share": share}
                 for (dose, time), share in best_shares(found).items()
             ],
-            "f1": [_f1_row(name, i, found) for i, name in enumerate(classes)],
+            "f1": [_f1_row(name, i, found) for i, name in enumerate(compounds[test])],
         }
         for test, found in f1.items()
     ]  # fmt: skip
@@ -70,12 +69,13 @@ def best_shares(f1: F1) -> dict[Configuration, float]:
     return dict(zip(configurations, map(float, shares), strict=True))
 
 
-def _scores(held: HeldOut) -> list[tuple[Configuration | None, NDArray[np.float64], Any]]:
+def _named(held: HeldOut) -> list[tuple[Configuration | None, tuple[Any, Any]]]:
+    """True and predicted compounds of whole groups, and of single images of each dose and time."""
     dose, time = held.column("concentration_um"), held.column("time_h")
-    found: list[tuple[Configuration | None, NDArray[np.float64], Any]] = [(None, held.scores(), held.labels)]
+    found: list[tuple[Configuration | None, tuple[Any, Any]]] = [(None, held.named(held.scores()))]
     for configuration in sorted(set(zip(dose.tolist(), time.tolist(), strict=True))):
         part = held.chosen((dose == configuration[0]) & (time == configuration[1])).single_images()
-        found.append((configuration, part.scores(), part.labels))
+        found.append((configuration, part.named(part.scores())))
     return found
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from phenoembed.evaluation.held_out import Cell, HeldOut, Trials, annotation
 from phenoembed.evaluation.outcome import Outcome, Table, data_of, percent
 from phenoembed.evaluation.paper import PAPER_FOLDS, TABLE_2, TABLE_2_DOSES
 from phenoembed.evaluation.tally import PAPER, TOP_NAMES, TOPS, Tally, spoken
-from phenoembed.metrics import multiclass_metrics, per_class_metrics
+from phenoembed.metrics import f1_by_class, multiclass_metrics
 from phenoembed.progress import Progress
 from phenoembed_store.errors import TrainingError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 YES, NO = {"true", "yes", "1", "1.0", "cytotoxic"}, {"false", "no", "0", "0.0", "non-cytotoxic"}
 N_MECHANISMS = 4  # of Fig. 7b
+DRAWN = ("viability_lfc", "moa")  # annotations that Fig. 7 shows
 
 
 def compare_cytotoxicity(trials: Trials, progress: Progress) -> Outcome:
@@ -32,7 +33,8 @@ def compare_cytotoxicity(trials: Trials, progress: Progress) -> Outcome:
     """
     tally = Tally()
     of_doses = "baseline" if "baseline" in trials.methods else trials.best_method()
-    pooled: dict[Cell, list[HeldOut]] = defaultdict(list)
+    named: dict[Cell, list[tuple[Any, Any]]] = defaultdict(list)
+    said: dict[str, Mapping[str, Any]] = {}
     counts = {True: 0, False: 0}
     for held in trials.held_out(progress):
         flags = cytotoxic(held)
@@ -43,13 +45,15 @@ def compare_cytotoxicity(trials: Trials, progress: Progress) -> Outcome:
                 if figures:
                     tally.add(held.cell, (dose, flag), held.fold, figures)
         if held.method == trials.best_method():
-            pooled[held.cell].append(held)
+            named[held.cell].append(held.named(held.scores()))
+            there = set(DRAWN) & set(held.images.column_names)
+            said = {name: annotation(held, name, "") if name in there else {} for name in DRAWN}
     table = Table(
         f"Top-k accuracy on {counts[True]} cytotoxic and {counts[False]} other compounds",
         ("method", "test groups", "µM", "compounds", *TOP_NAMES, "folds"),
         tuple(_rows(trials, tally)),
     )
-    points = {cell: _points(found) for cell, found in pooled.items()}
+    points = {cell: _points(f1_by_class(found), said) for cell, found in named.items()}
     notes = trials.notes
     if not any(row["viability_lfc"] is not None for found in points.values() for row in found):
         notes += ("no column 'viability_lfc' (log2 fold change of viability): Fig. 7 is not drawn",)
@@ -120,22 +124,17 @@ def _variant(variant: Any) -> dict[str, Any]:
     return {"concentration_um": variant[0], "cytotoxic": variant[1]}
 
 
-def _points(found: list[HeldOut]) -> list[dict[str, Any]]:
+def _points(f1: Mapping[str, float], said: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """F1 of every compound over the folds together, beside its viability and mechanism."""
-    scores = np.concatenate([held.scores() for held in found])
-    figures = per_class_metrics(scores, np.concatenate([held.labels for held in found]))
-    names = found[0].images.column_names
-    viability = annotation(found[0], "viability_lfc", "") if "viability_lfc" in names else {}
-    moa = annotation(found[0], "moa", "") if "moa" in names else {}
+    viability, moa = (said[name] for name in DRAWN)
     return [
         {
             "compound": name,
-            "f1": float(figures["f1"][i]),
+            "f1": value,
             "viability_lfc": float(viability[name]) if name in viability else None,
             "moa": moa.get(name),
         }
-        for i, name in enumerate(found[0].head.classes)
-        if figures["support"][i]
+        for name, value in f1.items()
     ]
 
 

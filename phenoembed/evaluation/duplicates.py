@@ -37,6 +37,8 @@ def compare_duplicates(trials: Trials, progress: Progress) -> Outcome:
         changed[DOSES] = with_dmso_doses(held)
         clean = _top1(held)
         for variant, groups in changed.items():
+            if variant and len(groups.rows) == len(held.rows):  # a screen without DMSO, or of one field a well
+                continue
             top1 = _top1(groups)
             figures = {"top1": top1} | ({"kept": top1 / clean} if clean else {})
             tally.add(held.cell, variant, held.fold, figures)
@@ -67,7 +69,8 @@ _EXPLAINED = (
     f"{FIELDS}: every other field of the well of a group's lowest dose and earliest time is added",
     f"{UNEVEN}: to each dose and time a random number of other fields of its well is added",
     f"{DOSES}: as many doses as the group has are added that do nothing: images of DMSO wells of the replicate",
-    "balanced doubts them: no training group had such doses",
+    "a network trained with balanced doubts them, if it saw controls: no training group had such doses",
+    "empty: the screen has no such images",
 )
 
 
@@ -181,7 +184,8 @@ def _draw(figure: "Figure", tally: Tally) -> None:
     for number, cell in enumerate(shown):
         means = [100 * np.mean([one["top1"] for one in tally.folds(cell, n)]) for n in INSERTED]
         left.plot(INSERTED, means, marker="o", label=cell[0])
-        kept = [100 * np.mean([one.get("kept", 0) for one in tally.folds(cell, v)]) for v in VARIANTS]
+        found = ([one.get("kept", 0) for one in tally.folds(cell, v)] for v in VARIANTS)
+        kept = [100 * np.mean(folds) if folds else np.nan for folds in found]
         right.bar(np.arange(len(VARIANTS)) + 0.8 * number / len(shown) - 0.4, kept, 0.8 / len(shown), align="edge")
     left.set(xlabel="inserted copies", ylabel="top-1 accuracy [%]", title=" split, ".join(wanted), ylim=(0, None))
     left.legend(fontsize=8)

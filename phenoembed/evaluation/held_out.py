@@ -65,6 +65,10 @@ class HeldOut:
         embeddings = self.vectors[self.rows]
         return image_scores(self.head, self.images, self.rows, embeddings, self.group, self.configuration)
 
+    def named(self, scores: NDArray[np.float64]) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+        """(groups,) the true compound's name, and that of the highest score."""
+        return self.compounds, np.array(self.head.classes, dtype=object)[scores.argmax(axis=1)]
+
     def chosen(self, kept: NDArray[np.bool_]) -> "HeldOut":
         """The same with only the images that are kept; groups that lose all are gone."""
         left, group = np.unique(self.group[kept], return_inverse=True)

@@ -10,7 +10,7 @@ from phenoembed.evaluation.outcome import Outcome, Table, data_of
 from phenoembed.evaluation.paper import PAPER_FOLDS, TABLE_1
 from phenoembed.evaluation.tally import TOP_NAMES, TOPS, Tally, method_rows
 from phenoembed.methods import METHODS
-from phenoembed.metrics import calibrated_metrics, per_class_metrics, rank_of_label
+from phenoembed.metrics import calibrated_metrics, f1_by_class, rank_of_label
 from phenoembed.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ def compare_methods(trials: Trials, progress: Progress) -> Outcome:
     """Top-k accuracy, macro F1 and calibration error of every method on groups that its encoder never saw."""
     tally = Tally()
     ranks: dict[Cell, list[np.ndarray]] = defaultdict(list)
-    f1: dict[Cell, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+    named: dict[Cell, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
     classes: dict[Cell, int] = {}
     for held in trials.held_out(progress):
         scores = held.scores()
         figures = calibrated_metrics(scores, held.labels, held.head.temperature)
         tally.add(held.cell, None, held.fold, figures | {"n_test": len(held.labels)})
         ranks[held.cell].append(rank_of_label(scores, held.labels))
-        f1[held.cell].append((scores, held.labels))
+        named[held.cell].append(held.named(scores))
         classes[held.cell] = scores.shape[1]
 
     def row(cell: Cell) -> tuple[Any, ...]:
@@ -46,7 +46,7 @@ def compare_methods(trials: Trials, progress: Progress) -> Outcome:
         method_rows(trials, list(METHODS), row, paper),
     )
     top_k = {cell: _top_k_curve(np.concatenate(found), classes[cell]) for cell, found in ranks.items()}
-    per_class = {cell: _pooled_f1(found) for cell, found in f1.items()}
+    per_class = {cell: np.array(list(f1_by_class(found).values())) for cell, found in named.items()}
     return Outcome(
         "methods",
         data_of(trials.screens),
@@ -60,13 +60,6 @@ def compare_methods(trials: Trials, progress: Progress) -> Outcome:
 def _top_k_curve(ranks: np.ndarray, n_classes: int) -> np.ndarray:
     """Share of groups with the true class among the first k, for k = 1..classes."""
     return np.cumsum(np.bincount(ranks, minlength=n_classes + 1)[1:]) / len(ranks)
-
-
-def _pooled_f1(found: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """F1 of each class over all folds together; classes without a tested group are left out."""
-    scores, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    figures = per_class_metrics(scores, labels)
-    return figures["f1"][figures["support"] > 0]
 
 
 def _draw(figure: "Figure", top_k: dict[Cell, np.ndarray], f1: dict[Cell, np.ndarray]) -> None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from phenoembed.evaluation.held_out import Trials
 from phenoembed.evaluation.outcome import Outcome, Table, data_of
+from phenoembed.evaluation.probed import predictions_of
 from phenoembed.progress import Progress
 from phenoembed_store.errors import NotInStore, TrainingError
 from phenoembed_store.reading import read_table
@@ -119,12 +120,15 @@ def _pair(first: str, second: str) -> Pair:
 
 def _predictions(trials: Trials) -> tuple[str, list[dict[str, Any]]]:
     """The encoder's predictions for the jump task; where there are none, for the compound task."""
-    rows = [row for row in trials.store.predictions().to_pylist() if row["features"] == "encoder"]
+    rows = predictions_of(trials, TASKS)
     for task in TASKS:
         mine = [row for row in rows if row["task"] == task]
         if mine:
             return task, mine
-    raise NotInStore("there are no predictions yet: phenoembed probe --task jump (or compound)")
+    raise NotInStore(
+        f"there are no predictions of encoder {trials.encoder} and its family yet: phenoembed probe --task jump (or "
+        f"compound) --encoder {trials.encoder}"
+    )
 
 
 def _targets(trials: Trials, compounds: set[str]) -> dict[str, frozenset[str]]:

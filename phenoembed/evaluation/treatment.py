@@ -9,7 +9,7 @@ import pyarrow as pa
 from phenoembed.evaluation.held_out import Trials
 from phenoembed.evaluation.outcome import Outcome, Table, data_of, percent
 from phenoembed.evaluation.paper import TREATMENT, TREATMENT_FALSE_NEGATIVES
-from phenoembed.evaluation.probed import probe_rows
+from phenoembed.evaluation.probed import predictions_of, probe_rows
 from phenoembed.outcomes import Report
 from phenoembed.probes import probe
 from phenoembed.progress import Progress
@@ -61,12 +61,10 @@ def compare_treatment(trials: Trials, progress: Progress) -> Outcome:
 
 
 def predictions(trials: Trials) -> dict[Test, pa.Table]:
-    """What the probe wrote of these encoders, by split and test."""
-    ours = {one.encoder for one in trials.folds}
+    """What the probe wrote, by split and test."""
     found: dict[Test, list[dict[str, Any]]] = defaultdict(list)
-    for row in trials.store.predictions().to_pylist():
-        if row["task"] == "treatment" and row["features"] == "encoder" and row["encoder"] in ours:
-            found[row["split"], row["test"]].append(row)
+    for row in predictions_of(trials, ["treatment"]):
+        found[row["split"], row["test"]].append(row)
     return {test: pa.Table.from_pylist(rows) for test, rows in sorted(found.items())}
 
 

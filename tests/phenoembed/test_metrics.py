@@ -10,10 +10,10 @@ from hypothesis.extra.numpy import arrays
 from phenoembed.metrics import (
     binary_metrics,
     expected_calibration_error,
+    f1_by_class,
     majority_share,
     mean_and_sd,
     multiclass_metrics,
-    per_class_metrics,
     rank_of_label,
     softmax,
     top_k_accuracy,
@@ -57,14 +57,11 @@ def test_multiclass_figures() -> None:
     assert figures["recall_macro"] == pytest.approx((1 + 1 + 1 / 2) / 3)
 
 
-def test_figures_of_each_class() -> None:
-    """Appendix A in counts; a class that is never named has precision 0."""
-    scores = np.eye(4)[[0, 0, 1, 1, 1]]
-    found = per_class_metrics(scores, np.array([0, 1, 1, 1, 2]))
-    assert found["precision"].tolist() == pytest.approx([1 / 2, 2 / 3, 0, 0])
-    assert found["recall"].tolist() == pytest.approx([1, 2 / 3, 0, 0])
-    assert found["f1"].tolist() == pytest.approx([2 / 3, 2 / 3, 0, 0])
-    assert found["support"].tolist() == [1, 3, 1, 0]
+def test_f1_of_each_class() -> None:
+    """Appendix A in counts, over two folds; a class that is never named has 0, one that is not tested is left out."""
+    folds = [(["a", "b", "b"], ["a", "a", "b"]), (["b", "c"], ["b", "d"])]
+    found = f1_by_class([(np.array(true, object), np.array(named, object)) for true, named in folds])
+    assert found == pytest.approx({"a": 2 / 3, "b": 4 / 5, "c": 0})
 
 
 @given(arrays(float, (30, 4), elements=st.floats(-5, 5)), arrays(int, 30, elements=st.integers(0, 3)))

@@ -1,5 +1,6 @@
 """A store whose encoders were trained alike but for method, split and fold; its embeddings are drawn, not encoded."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -97,20 +98,27 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     return Drawn(store, table, groups, features, encoders, folds)
 
 
-def train_on_drawn(store: Store, groups: Groups, features: np.ndarray, fold: Fold, settings: Settings) -> str:
+def train_on_drawn(
+    store: Store,
+    groups: Groups,
+    features: np.ndarray,
+    fold: Fold,
+    settings: Settings,
+    compounds: Sequence[str] = COMPOUNDS,
+) -> str:
     """An encoder that was never trained, with a classifier fitted to the features that stand for its embeddings."""
-    treated = np.flatnonzero(groups.roles == "treated")
+    treated = np.flatnonzero((groups.roles == "treated") & np.isin(groups.compounds.astype(str), compounds))
     train, back = (np.intersect1d(groups.places(ids), treated) for ids in (fold.train, fold.calibration))
-    number = {name: i for i, name in enumerate(COMPOUNDS)}
+    number = {name: i for i, name in enumerate(compounds)}
     labels, others = (np.array([number[name] for name in groups.compounds[part]], int) for part in (train, back))
-    head = fit_head(features, groups, train, labels, 8, settings.method, FitSettings(epochs=8))
+    head = fit_head(features, groups, train, labels, len(compounds), settings.method, FitSettings(epochs=8))
     torch.manual_seed(len(store.encoders()))
     config: dict[str, Any] = {
         **asdict(settings),
         "untrained": False,
         "family": f"{settings.method}",
         "screens": ["simulated-s"],
-        "classes": COMPOUNDS,
+        "classes": list(compounds),
         "pixel_mean": 0.5,
         "pixel_sd": 0.1,
         "trained_at": f"2026-01-01T00:00:0{len(store.encoders())}",

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from phenoembed.evaluation.held_out import HeldOut, find_trials
 from phenoembed.evaluation.network import compound_distances, read_links
 from phenoembed.evaluation.outcome import Outcome, data_of
 from phenoembed.evaluation.tally import PAPER
+from phenoembed.folds import keep_back, make_fold
 from phenoembed.heads import FitSettings
+from phenoembed.settings import Settings
 from phenoembed.tasks import JUMP_SCREEN
 from sklearn.metrics import f1_score
-from tests.phenoembed.evaluation.conftest import COMPOUNDS, Drawn, screen_table, write
+from tests.phenoembed.evaluation.conftest import COMPOUNDS, Drawn, screen_table, train_on_drawn, write
 
 import phenoembed_store
 from phenoembed.evaluation import EXPERIMENTS, NAMES, evaluate
@@ -128,6 +131,27 @@ def test_a_cytotoxicity_that_is_neither_true_nor_false_is_named(writable: Store)
         evaluate(writable, "cytotoxicity")
 
 
+def test_folds_that_know_other_compounds_are_brought_together(drawn: Drawn, writable: Store, tmp_path: Path) -> None:
+    """A fold whose training groups lack a compound: the other compounds' F1 are over all three folds, by name."""
+    fold = keep_back(make_fold(drawn.groups.table, "replicate", 2), drawn.groups.table)
+    settings = Settings("product", "replicate", 2, epochs=1)
+    third = train_on_drawn(writable, drawn.groups, drawn.features, fold, settings, COMPOUNDS[1:])
+    write(writable, third, drawn.table, drawn.features)
+    for name in ("methods", "cytotoxicity", "configurations"):
+        found = evaluate(writable, name, encoder=drawn.encoders[PRODUCT])
+        found.save_figure(tmp_path / "figure.png")
+    (test,) = [one for one in found.document()["configurations"] if one["test"] == "new replicate"]
+    named, true = [], []
+    for held in find_trials(writable, drawn.encoders[PRODUCT]).held_out(None, ["product"]):
+        if held.test == "new replicate":
+            named += [held.head.classes[i] for i in held.scores().argmax(1)]
+            true += held.compounds.tolist()
+    assert true.count("c0") == 6
+    assert true.count("c1") == 9
+    expected = f1_score(true, named, labels=COMPOUNDS, average=None, zero_division=0.0)
+    assert [row["group"] for row in test["f1"]] == pytest.approx(expected.tolist())
+
+
 def test_configurations_are_judged_by_single_images(drawn: Drawn) -> None:
     """F1 of a compound at a dose and time is scikit-learn's over the single images of all folds together."""
     document = evaluate(drawn.store, "configurations", encoder=drawn.encoders[PRODUCT]).document()
@@ -149,6 +173,7 @@ def test_configurations_are_judged_by_single_images(drawn: Drawn) -> None:
         at = {(c["concentration_um"], c["time_h"]): c["f1"] for c in row["configurations"]}
         assert at[5.0, 72.0] == pytest.approx(expected[i])
         assert row["group"] == pytest.approx(whole[i])
+    assert [row["compound"] for row in test["f1"]] == COMPOUNDS
     shares = {(s["concentration_um"], s["time_h"]): s["share"] for s in test["share_best"]}
     assert sum(shares.values()) == pytest.approx(1)
     assert shares[50.0, 24.0] + shares[50.0, 72.0] > 0.5
@@ -239,6 +264,18 @@ def test_doses_of_dmso_are_new_configurations(held: HeldOut) -> None:
     }  # fmt: skip
 
 
+def test_what_a_screen_has_no_images_for_is_left_empty(held: HeldOut, tmp_path: Path) -> None:
+    """Without DMSO nothing can be put in, and nothing is said of what is kept."""
+    roles = held.images.column("role").to_pylist()
+    place = held.images.column_names.index("role")
+    images = held.images.set_column(place, "role", pa.array([role.replace("control", "empty") for role in roles]))
+    found = evaluate_cached(replace(held, images=images))
+    variants = {row["variant"] for row in found.document()["duplicates"]}
+    assert FIELDS in variants
+    assert DOSES not in variants
+    found.save_figure(tmp_path / "figure.png")
+
+
 def evaluate_cached(held: HeldOut) -> Outcome:
     from phenoembed.evaluation.duplicates import compare_duplicates
     from phenoembed.evaluation.held_out import Trials
@@ -263,10 +300,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_treatment_counts_false_negatives(writable: Store) -> None:
-    """From the predictions in the store, compound by compound."""
-    found = evaluate(writable, "treatment")
-    rows = writable.sql("SELECT * FROM predictions WHERE task = 'treatment' AND features = 'encoder'").to_arrow_table()
+def test_treatment_counts_false_negatives(drawn: Drawn, writable: Store) -> None:
+    """From the predictions in the store, compound by compound; those of another method are not among them."""
+    other = evaluate(writable, "treatment", encoder=drawn.encoders["balanced", "replicate", 0])
+    found = evaluate(writable, "treatment", encoder=drawn.encoders[PRODUCT])
+    assert {part["split"] for part in other.document()["false_negatives"]} == {"replicate"}
+    rows = writable.sql(
+        "SELECT * FROM predictions WHERE task = 'treatment' AND features = 'encoder' AND encoder IN ("
+        + ", ".join(f"'{name}'" for key, name in drawn.encoders.items() if key[0] == "product")
+        + ")"
+    ).to_arrow_table()
     for part in found.document()["false_negatives"]:
         mine = [r for r in rows.to_pylist() if (r["split"], r["test"]) == (part["split"], part["test"])]
         for compound, count in part["compounds"].items():
@@ -326,10 +369,13 @@ def test_network_distances_of_confused_pairs(drawn: Drawn, writable: Store, tmp_
 
     path = tmp_path / "links.tsv"
     path.write_text(LINKS)
-    with pytest.raises(NotInStore, match="there are no predictions yet"):
-        evaluate(writable, "network", links=path)
-    probe(writable, "compound", encoder=drawn.encoders["balanced", "replicate", 0])
-    found = evaluate(writable, "network", links=path).document()
+    encoder = drawn.encoders["balanced", "replicate", 0]
+    with pytest.raises(NotInStore, match=f"there are no predictions of encoder {encoder} and its family yet"):
+        evaluate(writable, "network", encoder=encoder, links=path)
+    probe(writable, "compound", encoder=encoder)
+    found = evaluate(writable, "network", encoder=encoder, links=path).document()
+    with pytest.raises(NotInStore, match="there are no predictions of encoder"):
+        evaluate(writable, "network", links=path)  # of product
     assert found["task"] == "compound"
     assert found["distances"]["combined"]["all"] == sorted(j - i for i in range(5) for j in range(i + 1, 5))
     assert found["distances"]["co-expression"]["all"] == [1]
