@@ -28,7 +28,7 @@ def compare_jump(trials: Trials, progress: Progress) -> Outcome:
         f"Compounds of another screen, frozen encoder {trials.encoder}: accuracy [%]",
         ("split", "test groups", *(f"{v} top-1" for v in FEATURES.values()), "top-5", "top-10", "classes", "folds",
          "paper top-1"),
-        tuple(probe_rows(report, lambda split, test: _row(report, split, test))),
+        tuple(probe_rows(report, lambda split, test: _row(report, split, test), [JUMP])),
     )  # fmt: skip
     splits = dict.fromkeys(one.split for one in report.tested)
     return Outcome(
@@ -50,7 +50,6 @@ def _row(report: Report, split: Any, test: str) -> tuple[Any, ...]:
         percent(folds["encoder"], "top10"),
         found[0].classes,
         len(found),
-        JUMP if split == "field" else "",
     )
 
 

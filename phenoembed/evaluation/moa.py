@@ -26,7 +26,7 @@ def compare_moa(trials: Trials, progress: Progress) -> Outcome:
         f"Mechanism of action: top-1 accuracy [%]; {len(sizes)} mechanisms, {singles} of one compound",
         ("split", "test groups", "MoA head", "macro F1", "compound head", "intensity", "chance", "majority", "folds",
          "paper: MoA", "paper: compound"),
-        tuple(probe_rows(report, lambda split, test: _row(report, split, test))),
+        tuple(probe_rows(report, lambda split, test: _row(report, split, test), (MOA["moa"], MOA["compound"]))),
     )  # fmt: skip
     document = {
         "moa": {split: report.document(split) for split in dict.fromkeys(one.split for one in report.tested)},
@@ -46,7 +46,6 @@ def class_sizes(trials: Trials) -> dict[str, int]:
 def _row(report: Report, split: Any, test: str) -> tuple[Any, ...]:
     cells = {name: [one.figures for one in report.select(split, test, name)] for name in _FEATURES}
     found = report.select(split, test, "encoder")
-    paper = (MOA["moa"], MOA["compound"]) if split == "field" else ("", "")
     return (
         percent(cells["encoder"], "top1"),
         percent(cells["encoder"], "f1_macro"),
@@ -55,7 +54,6 @@ def _row(report: Report, split: Any, test: str) -> tuple[Any, ...]:
         f"{100 / found[0].classes:.2f}",
         f"{100 * np.mean([one.majority for one in found]):.2f}",
         len(found),
-        *paper,
     )
 
 

@@ -20,10 +20,17 @@ def predictions_of(trials: Trials, tasks: Sequence[str]) -> list[dict[str, Any]]
     ]
 
 
-def probe_rows(report: Report, row: Callable[[Split, str], tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """A row for each split and test of a report: split, test, ``row(split, test)``; then what is not trained."""
+def probe_rows(
+    report: Report, row: Callable[[Split, str], tuple[Any, ...]], paper: Sequence[str]
+) -> Iterator[tuple[Any, ...]]:
+    """A row for each split and test of a report: split, test, ``row(split, test)``; then what is not trained.
+
+    ``paper``: its figures, which are of the field split, for the last columns, whether we trained one or not.
+    """
+    beside = {"field": tuple(paper)}
+    empty = ("",) * len(paper)
     for split, test in report.rows():
-        found = (split, test, *row(split, test))
-        yield found
+        found = row(split, test)
+        yield (split, test, *found, *beside.get(split, empty))
     for missing in report.missing_splits():
-        yield (missing, "", NOT_TRAINED, *[""] * (len(found) - 3))
+        yield (missing, "", NOT_TRAINED, *[""] * (len(found) - 1), *beside.get(missing, empty))

@@ -34,10 +34,11 @@ def compare_treatment(trials: Trials, progress: Progress) -> Outcome:
     """Accuracy, areas under the ROC and precision-recall curves, and false negatives of every compound."""
     report = probe(trials.store, "treatment", encoder=trials.encoder, where=trials.where, progress=progress)
     predicted = predictions(trials)
+    paper = ", ".join(f"{value} {name}" for name, value in TREATMENT.items())
     table = Table(
         "Treated or control [%]",
         ("split", "test groups", *(name.replace("_", " ") for name in SHOWN), "majority", "folds", "paper"),
-        tuple(probe_rows(report, lambda split, test: _row(report, split, test))),
+        tuple(probe_rows(report, lambda split, test: _row(report, split, test), [paper])),
     )
     missed = {test: false_negatives(rows) for test, rows in predicted.items()}
     of_misses = Table(
@@ -87,12 +88,10 @@ def false_negatives(rows: pa.Table) -> dict[str, int]:
 def _row(report: Report, split: Any, test: str) -> tuple[Any, ...]:
     found = report.select(split, test, "encoder")
     folds = [one.figures for one in found]
-    paper = ", ".join(f"{TREATMENT[name]} {name}" for name in TREATMENT) if split == "field" else ""
     return (
         *(percent(folds, name) for name in SHOWN),
         f"{100 * np.mean([one.majority for one in found]):.2f}",
         len(found),
-        paper,
     )
 
 

@@ -18,8 +18,9 @@ from phenoembed.evaluation.duplicates import DOSES, FIELDS, UNEVEN, with_dmso_do
 from phenoembed.evaluation.held_out import HeldOut, find_trials
 from phenoembed.evaluation.network import compound_distances, read_links
 from phenoembed.evaluation.outcome import Outcome, data_of
+from phenoembed.evaluation.probed import probe_rows
 from phenoembed.evaluation.tally import PAPER
-from phenoembed.folds import keep_back, make_fold
+from phenoembed.folds import SPLITS, TEST_NAMES, keep_back, make_fold
 from phenoembed.heads import FitSettings
 from phenoembed.settings import Settings
 from phenoembed.tasks import JUMP_SCREEN
@@ -27,6 +28,7 @@ from sklearn.metrics import f1_score
 from tests.phenoembed.evaluation.conftest import COMPOUNDS, Drawn, screen_table, train_on_drawn, write
 
 import phenoembed_store
+from phenoembed import outcomes
 from phenoembed.evaluation import EXPERIMENTS, NAMES, evaluate
 from phenoembed_store import Store
 from phenoembed_store.errors import NotInStore, TrainingError
@@ -289,6 +291,17 @@ def evaluate_cached(held: HeldOut) -> Outcome:
 
 
 # On probes
+
+
+def test_the_papers_figures_stand_in_the_row_of_its_split_trained_or_not() -> None:
+    """Known wells of the field split; none beside another split's."""
+    tested = [outcomes.Tested(split, 0, TEST_NAMES[split], "encoder", {"top1": 0.5}, 2, 0.5) for split in SPLITS]
+    for there in (tested, tested[:1]):
+        report = outcomes.Report("moa", None, True, tuple(there))
+        rows = {row[0]: row for row in probe_rows(report, lambda _split, _test: ("ours", 1), ["theirs"])}
+        assert {len(row) for row in rows.values()} == {5}
+        assert {split: row[-1] for split, row in rows.items()} == {"replicate": "", "field": "theirs", "compound": ""}
+        assert rows["field"][2] == ("ours" if len(there) == 3 else "not trained")
 
 
 @pytest.fixture
