@@ -128,13 +128,22 @@ class Trials:
         return [((method, split, test), split in there) for split, test in tests]
 
     def held_out(self, progress: Progress | None = None, methods: Sequence[str] | None = None) -> Iterator[HeldOut]:
-        """Every test of every encoder, one encoder's embeddings in memory at a time."""
+        """Every test of every encoder, one encoder's embeddings in memory at a time.
+
+        Raises NotInStore where there is not one.
+        """
+        found = False
         chosen = [one for one in self.folds if methods is None or one.config["method"] in methods]
         for number, one in enumerate(chosen):
             if one.fold.split != "compound":  # compounds that were held out are no classes
-                yield from held_out(self.store, one, self.where)
+                for test in held_out(self.store, one, self.where):
+                    found = True
+                    yield test
             if progress:
                 progress(number + 1, len(chosen))
+        if not found:
+            among = f" where {self.where}" if self.where else ""
+            raise NotInStore(f"no treated group{among} is among those that the encoders were not trained on")
 
     def best_method(self) -> str:
         """``product``, the paper's, where it is there."""

@@ -290,6 +290,13 @@ def evaluate_cached(held: HeldOut) -> Outcome:
     return compare_duplicates(trials, lambda _done, _total: None)
 
 
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ("moa", "treatment", "jump")])
+@pytest.mark.parametrize("where", ["compound = 'nothing'", "role = 'control'"])
+def test_nothing_to_test_is_an_error_line(drawn: Drawn, name: str, where: str) -> None:
+    with pytest.raises(NotInStore, match=f"no treated group where {where} is among"):
+        evaluate(drawn.store, name, where=where)
+
+
 # On probes
 
 
