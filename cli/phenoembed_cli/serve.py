@@ -26,9 +26,9 @@ def serve(
         from phenoembed_store.errors import MissingExtra
 
         raise MissingExtra(str(error.name), "service") from error
-    from phenoembed.embedding import embed_files
+    from phenoembed.embedding import FileEmbedder
 
     note(f"{opened} at http://{host}:{port} (its interface: /openapi.json); Ctrl-C stops it")
     with suppress(KeyboardInterrupt):
-        run(opened, host, port, lambda file, encoder: embed_files([file], opened, encoder)[0])
+        run(opened, host, port, FileEmbedder(opened).embed)
     note("stopped")

@@ -183,6 +183,19 @@ def test_a_body_of_another_form_is_refused_in_the_same_shape(
     assert message in document["error"]
 
 
+def test_the_description_tells_documents_and_refusals_as_they_come(served: tuple[Store, Client]) -> None:
+    """Of what is found it says no type that it has not; a refusal is ``{"error": text}`` everywhere."""
+    status, described = served[1].get("/openapi.json")
+    assert status == 200
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            told = {status: answer["content"]["application/json"] for status, answer in operation["responses"].items()}
+            assert "type" not in told.pop("200")["schema"]
+            assert {one["schema"]["$ref"] for one in told.values()} == {"#/components/schemas/Refused"}
+            assert set(told) == {"400", "404", "422", "500"}
+    assert described["components"]["schemas"]["Refused"]["required"] == ["error"]
+
+
 def test_a_fault_of_ours_has_that_shape_too(served: tuple[Store, Client], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(served[0], "status", lambda: 1 / 0)
     assert served[1].get("/") == (500, {"error": "the service failed; what it printed says why"})
