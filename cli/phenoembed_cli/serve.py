@@ -1,6 +1,6 @@
 """`phenoembed serve`: the store over HTTP."""
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Annotated
 
 import typer
@@ -29,6 +29,6 @@ def serve(
     from phenoembed.embedding import FileEmbedder
 
     note(f"{opened} at http://{host}:{port} (its interface: /openapi.json); Ctrl-C stops it")
-    with suppress(KeyboardInterrupt):
-        run(opened, host, port, FileEmbedder(opened).embed)
+    with suppress(KeyboardInterrupt), closing(FileEmbedder(opened)) as embedder:
+        run(opened, host, port, embedder.embed)
     note("stopped")
