@@ -262,8 +262,9 @@ class Store:
         encoder: str | None = None,
         exact: bool = False,
     ) -> pa.Table:
-        """The k nearest neighbours of a compound, a well (``PLATE:WELL``), a group or a vector, best first.
+        """The k nearest neighbours of a compound, a well, a group or a vector, best first.
 
+        well: ``PLATE:WELL``, or ``SCREEN/PLATE:WELL`` where several screens have a plate of that name.
         concentration_um: of the compound's images only those at this concentration ask (micromolar).
         level: image | group | treatment | compound. where: SQL over an image's columns; above image level, query and
         candidates are aggregated again from the images that pass. not_same: columns that a neighbour must not share
