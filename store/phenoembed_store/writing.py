@@ -60,6 +60,7 @@ def write_rejected(images: Table, rejected: Table, rows: pa.Table) -> Written:
     if missing:
         raise StoreError(f"rejected images lack the column '{missing[0]}'")
     rows = rows.select(REJECTED_SCHEMA.names).cast(REJECTED_SCHEMA)
+    _refuse_encoders(rows)
     _leave(images, rows)
     refuse_doubles(rows, KEY)
     scan = rejected.at()
@@ -119,16 +120,21 @@ def _checked(rows: pa.Table, scan: Scan) -> pa.Table:
     for name in KEY:
         if rows.column(name).null_count:
             raise StoreError(f"column '{name}' is part of an image's key and cannot be empty")
-    encoders = rows.column("encoder").unique().to_pylist()
-    if len(encoders) > 1:
-        raise StoreError(f"one encoder at a time can be written, not {len(encoders)}: {', '.join(encoders)}")
+    _refuse_encoders(rows)
     if len(rows):
-        _check_embeddings(rows, scan, encoders[0])
+        _check_embeddings(rows, scan, rows.column("encoder")[0].as_py())
     refuse_doubles(rows, KEY)
     for field in scan.schema:
         if field.name not in rows.column_names:
             rows = rows.append_column(field.name, pa.nulls(len(rows), field.type))
     return rows
+
+
+def _refuse_encoders(rows: pa.Table) -> None:
+    """Raise StoreError where rows are of several encoders: what is stored of one is compared."""
+    encoders = rows.column("encoder").unique().to_pylist()
+    if len(encoders) > 1:
+        raise StoreError(f"one encoder at a time can be written, not {len(encoders)}: {', '.join(encoders)}")
 
 
 def _check_embeddings(rows: pa.Table, scan: Scan, encoder: str) -> None:

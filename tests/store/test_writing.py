@@ -75,6 +75,18 @@ def test_accepting_clears_the_rejection_and_rejecting_clears_the_image(store: St
     assert len(store.rejected()) == 0
 
 
+def test_rejected_images_of_several_encoders_are_refused(tmp_path: Path) -> None:
+    """As accepted ones are: of all but the first encoder the images would stay in the store."""
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    other = put(ROWS, "encoder", "e2")
+    store.write_images(ROWS)
+    store.write_images(other)
+    with pytest.raises(StoreError, match="one encoder at a time can be written, not 2: enc0, e2"):
+        store.write_images(None, as_rejected(pa.concat_tables([ROWS, other])))
+    assert not store.verify()
+    assert not len(store.rejected())
+
+
 def test_rejecting_again_keeps_the_new_reason_once(store: Store) -> None:
     store.write_images(None, as_rejected(ROWS.slice(0, 2), "truncated"))
     store.write_images(None, as_rejected(ROWS.slice(0, 2), "all black"))
