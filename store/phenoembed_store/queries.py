@@ -124,7 +124,8 @@ def _checked_vector(vector: npt.ArrayLike | None, dim: int) -> Floats:
         raise StoreError(f"a query vector holds {dim} numbers: {error}") from None
     if found.shape != (dim,):
         raise StoreError(f"the query vector has the shape {found.shape}; the embeddings have {dim} numbers")
-    if not 0 < float(found.dot(found)) < np.inf:  # one look at the numbers where there is nothing to say
+    wide = found.astype(np.float64)  # no square of a float32 is too large or small for it
+    if not 0 < float(wide.dot(wide)) < np.inf:  # one look at the numbers where there is nothing to say
         if not np.isfinite(found).all():
             raise StoreError("the query vector holds NaN or infinite numbers")
         if not found.any():

@@ -185,6 +185,16 @@ def test_a_query_that_makes_no_sense_is_refused_in_one_line(store: Store, asked:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("length", [1e-44, 1e-30, 1e37])
+def test_a_vector_s_length_does_not_count(store: Store, length: float) -> None:
+    """Cosines are those of the direction, where a float32's square would be zero or infinite too."""
+    direction = np.eye(8)[0] + np.eye(8)[3]
+    expected = store.search(vector=direction, level="image", k=5)
+    found = store.search(vector=direction * length, level="image", k=5)
+    assert found.column("path").equals(expected.column("path"))
+    np.testing.assert_allclose(found.column("score"), expected.column("score"), atol=1e-3)
+
+
 def test_a_well_of_two_screens_is_asked_for_by_its_screen(tmp_path: Path) -> None:
     """Two screens have a plate P1, whose wells hold other compounds: one of them asks, never the mean of both."""
     both = phenoembed_store.open(tmp_path / "both", create=True)
