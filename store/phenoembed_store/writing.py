@@ -10,7 +10,16 @@ import pyarrow as pa
 from phenoembed_store.engine import quoted, session
 from phenoembed_store.errors import StoreError
 from phenoembed_store.parts import embedding_matrix
-from phenoembed_store.schema import FILE_SCHEMA, IMAGE_KEY, IMAGES_SCHEMA, QUALITY, REJECTED_SCHEMA, SCREEN_SCHEMA
+from phenoembed_store.schema import (
+    FILE_SCHEMA,
+    IMAGE_KEY,
+    IMAGES_SCHEMA,
+    QUALITY,
+    REJECTED_SCHEMA,
+    SCREEN_SCHEMA,
+    as_called,
+    kept_type,
+)
 from phenoembed_store.tables import Scan, Table
 
 KEY = (*IMAGE_KEY, "encoder")
@@ -113,6 +122,7 @@ def _checked(rows: pa.Table, scan: Scan) -> pa.Table:
     missing = [name for name in IMAGES_SCHEMA.names if name not in rows.column_names]
     if missing:
         raise StoreError(f"images lack the column '{missing[0]}'")
+    rows = as_called(rows, scan.schema.names)
     for field in rows.schema:
         column = _as_stored(rows.column(field.name), field.name, scan.schema)
         if column.type != field.type:
@@ -170,7 +180,7 @@ def _as_stored(column: pa.ChunkedArray, name: str, stored: pa.Schema) -> pa.Chun
     elif name in IMAGES_SCHEMA.names:
         wanted = IMAGES_SCHEMA.field(name).type
     else:
-        wanted = _delta_type(column.type)
+        wanted = kept_type(name, column.type)
     try:
         return column.cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -178,16 +188,6 @@ def _as_stored(column: pa.ChunkedArray, name: str, stored: pa.Schema) -> pa.Chun
             f"column '{name}' holds {wanted} in the store and cannot take {column.type} ({error}); "
             "rename it, or bring it in that type"
         ) from None
-
-
-def _delta_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return _delta_type(kind.value_type)
-    if pa.types.is_null(kind) or pa.types.is_large_string(kind) or kind == pa.string_view():
-        return pa.string()
-    if pa.types.is_unsigned_integer(kind):
-        return pa.int64()
-    return pa.float32() if pa.types.is_float16(kind) else kind
 
 
 def _compare(
