@@ -145,7 +145,7 @@ def test_sql_says_whether_more_rows_were_left(served: tuple[Store, Client]) -> N
         ("get", "/query", {}, 405, "'/query' does not take GET"),
         ("post", "/search", {"compound": "taxol", "by": "image"}, 422, "here it is called level"),
         ("post", "/search", {"vector": [1, 2]}, 400, "the embeddings have 8 numbers"),
-        ("post", "/search", {"compound": "taxol", "where": "true; DROP"}, 400, "--where"),
+        ("post", "/search", {"compound": "taxol", "where": "true; DROP"}, 400, "the filter 'true; DROP'"),
         ("post", "/posterior", {"head": "moa"}, 404, "moa"),
         ("post", "/query", {"sql": "SELECT * FROM read_csv('/etc/passwd')"}, 400, "out of reach"),
         ("post", "/query", {"sql": "DROP VIEW images"}, 400, "only SELECT"),

@@ -156,6 +156,13 @@ def test_a_filter_is_one_expression(shared_store: Store, where: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("where", ["NOT " * 900 + "true", "abs(" * 900 + "field" + ")" * 900 + " > 0", "(" * 3000])
+def test_a_filter_that_is_nested_too_deep_is_a_short_line(shared_store: Store, where: str) -> None:
+    with pytest.raises(QueryError, match=r"the filter '.{200} \.\.\.'") as raised:
+        shared_store.vectors(where)
+    assert len(str(raised.value)) < 500
+
+
 @pytest.mark.parametrize(
     "where",
     [

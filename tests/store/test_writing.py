@@ -172,7 +172,7 @@ def test_a_store_that_is_not_there_says_what_to_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="is a file"):
         phenoembed_store.open(tmp_path / "file")
-    for name in ("a[1]", "a%20b", "a%2Fb"):
+    for name in ("a[1]", "a%20b", "a%2Fb", "a\nb"):
         with pytest.raises(StoreError, match="cannot lie at"):
             phenoembed_store.open(tmp_path / name, create=True)
 
