@@ -8,10 +8,12 @@ import multiprocessing
 import signal
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +34,21 @@ IN_FLIGHT = 3  # batches asked for but not answered: one encoded, one read, one 
 
 def embed_batches(work: Work, batches: Iterable[Batch]) -> Generator[Embedded]:
     """Embed batches in order. Raises what the child could not do."""
+    with _child(work) as connection:
+        waiting = 0
+        for batch in batches:
+            _send(connection, batch)
+            waiting += 1
+            if waiting >= IN_FLIGHT:
+                yield _receive(connection)
+                waiting -= 1
+        for _ in range(waiting):
+            yield _receive(connection)
+
+
+@contextmanager
+def _child(work: Work) -> Iterator[Connection]:
+    """A process that answers the batches that it is sent; it ends with the context."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=_serve, args=(theirs, work), daemon=True)
@@ -39,15 +56,7 @@ def embed_batches(work: Work, batches: Iterable[Batch]) -> Generator[Embedded]:
         child.start()
     theirs.close()
     try:
-        waiting = 0
-        for batch in batches:
-            _send(ours, batch)
-            waiting += 1
-            if waiting >= IN_FLIGHT:
-                yield _receive(ours)
-                waiting -= 1
-        for _ in range(waiting):
-            yield _receive(ours)
+        yield ours
     finally:
         ours.close()
         child.kill()  # it has answered, and writes nothing; to take thousands of modules down takes it a second
@@ -105,12 +114,59 @@ def with_weights(store: "Store", encoder: str | None) -> str:
 
 def embed_files(paths: Sequence[Path], store: "Store", encoder: str) -> np.ndarray:
     """(files, dim) float32 embeddings of image files. Raises ImageError naming the first that cannot be used."""
-    chosen = with_weights(store, encoder)
-    sources = tuple((Path(path),) for path in paths)
-    config = next(info.config for info in store.encoders() if info.id == chosen)
-    work = Work(Path(store.address), (chosen,), quality=False, preparer=lone_preparer(config, store.path))
-    (answer,) = embed_batches(work, [(tuple(range(len(sources))), sources)])
+    work = _work_on_files(store, with_weights(store, encoder))
+    (answer,) = embed_batches(work, [_batch_of(paths)])
+    return _embeddings(answer, paths)
+
+
+class FileEmbedder:
+    """Embeds image files for many threads, one at a time, in one child process that is kept for the next file.
+
+    To start one takes seconds and half a gigabyte: many at once would take all of a machine's memory.
+    """
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self._turn = Lock()
+        self._running = ExitStack()
+        self._encoder: str | None = None
+        self._connection: Connection
+
+    def embed(self, path: Path, encoder: str) -> np.ndarray:
+        """The embedding of an image file, (dim,) float32. Raises ImageError naming it where it cannot be used."""
+        chosen = with_weights(self._store, encoder)
+        with self._turn:
+            try:
+                if self._encoder != chosen:
+                    self.close()
+                    self._connection = self._running.enter_context(_child(_work_on_files(self._store, chosen)))
+                    self._encoder = chosen
+                _send(self._connection, _batch_of([path]))
+                answer = _receive(self._connection)
+            except BaseException:  # what the child says next may be an answer to this
+                self.close()
+                raise
+        found: np.ndarray = _embeddings(answer, [path])[0]
+        return found
+
+    def close(self) -> None:
+        """End the child process; the next file starts another."""
+        self._encoder = None
+        self._running.close()
+
+
+def _work_on_files(store: "Store", encoder: str) -> Work:
+    config = next(info.config for info in store.encoders() if info.id == encoder)
+    return Work(Path(store.address), (encoder,), quality=False, preparer=lone_preparer(config, store.path))
+
+
+def _batch_of(paths: Sequence[Path]) -> Batch:
+    return tuple(range(len(paths))), tuple((Path(path),) for path in paths)
+
+
+def _embeddings(answer: Embedded, paths: Sequence[Path]) -> np.ndarray:
     for path, reason in zip(paths, answer.reasons, strict=True):
         if reason:
             raise ImageError(f"{path}: {reason}")
-    return answer.embeddings[chosen]
+    (embeddings,) = answer.embeddings.values()
+    return embeddings

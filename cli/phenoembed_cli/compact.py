@@ -22,4 +22,5 @@ def compact(
     if as_json:
         print_json(done)
     else:
-        note(f"{done['bytes_before'] / 1e6:,.1f} MB before, {done['bytes_after'] / 1e6:,.1f} MB after")
+        kept = f" (with versions of the last {keep_days:g} days: --keep-days)" if keep_days else ""
+        note(f"{done['bytes_before'] / 1e6:,.1f} MB before, {done['bytes_after'] / 1e6:,.1f} MB after{kept}")

@@ -16,7 +16,7 @@ def demo(
     out: Annotated[
         Path, typer.Option(metavar="PATH", help="Folder for plates, store and report.", parser=folder)
     ] = Path("phenoembed-demo"),
-    seed: Annotated[int, typer.Option(help="Of the screen and the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the screen and the training.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Simulate a screen, train on it, index, probe and search it; ends in a report. Minutes on a laptop."""

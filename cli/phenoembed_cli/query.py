@@ -30,14 +30,14 @@ def query(
     """Ask the store in SQL, read-only."""
     form = _form(form, as_json, out)
     import phenoembed_store
-    from phenoembed_store.sql import named_apart, query_errors
+    from phenoembed_store.sql import named_apart, query_errors, read_rows
 
     with query_errors():  # a relation runs when it is read
         relation = phenoembed_store.open(store).sql(sql)
         if form == "table":
             relation.show(max_rows=SHOWN_ROWS, max_width=get_terminal_size((160, 0)).columns)
             return
-        result = named_apart(relation.to_arrow_table())
+        result = named_apart(read_rows(relation))
     if form == "json" and out is None:
         print_json(result.to_pylist())
         return

@@ -23,7 +23,14 @@ def search(
     concentration: Annotated[
         float | None, typer.Option("--concentration", metavar="µM", help="Of the compound, only this concentration.")
     ] = None,
-    well: Annotated[str | None, typer.Option("--well", metavar="PLATE:WELL", help="Search by a well.")] = None,
+    well: Annotated[
+        str | None,
+        typer.Option(
+            "--well",
+            metavar="PLATE:WELL",
+            help="Search by a well; SCREEN/PLATE:WELL where several screens have such a plate.",
+        ),
+    ] = None,
     group: Annotated[str | None, typer.Option("--group", metavar="ID", help="Search by a group's id.")] = None,
     image: Annotated[Path | None, typer.Option("--image", metavar="FILE", help="Search by an image file.")] = None,
     where: Where = None,

@@ -1,6 +1,6 @@
 """`phenoembed serve`: the store over HTTP."""
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Annotated
 
 import typer
@@ -26,9 +26,9 @@ def serve(
         from phenoembed_store.errors import MissingExtra
 
         raise MissingExtra(str(error.name), "service") from error
-    from phenoembed.embedding import embed_files
+    from phenoembed.embedding import FileEmbedder
 
     note(f"{opened} at http://{host}:{port} (its interface: /openapi.json); Ctrl-C stops it")
-    with suppress(KeyboardInterrupt):
-        run(opened, host, port, lambda file, encoder: embed_files([file], opened, encoder)[0])
+    with suppress(KeyboardInterrupt), closing(FileEmbedder(opened)) as embedder:
+        run(opened, host, port, embedder.embed)
     note("stopped")

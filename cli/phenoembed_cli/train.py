@@ -1,7 +1,7 @@
 """`phenoembed train`: plates in, an encoder out."""
 
 import shlex
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,12 +26,16 @@ def train(
     split: Annotated[str, typer.Option(help="What is held out: replicate, field or compound.")] = "replicate",
     fold: Annotated[str, typer.Option(help="Which fold: a number from 0, or all.")] = "0",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training groups; 350 in the paper.")] = 350,
-    size: Annotated[int | None, typer.Option(help="Pixels of the shorter side; native size when not given.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Groups a batch; 24 in the paper.")] = 24,
-    learning_rate: Annotated[float, typer.Option(help="Initial learning rate; 1e-4 in the paper.")] = 1e-4,
-    seed: Annotated[int, typer.Option(help="Of weights, folds, batches and augmentations.")] = 0,
-    devices: Annotated[int, typer.Option(help="Devices a node to deal each batch out over.")] = 1,
-    nodes: Annotated[int, typer.Option(help="Nodes; start torchrun on each (docs/lopac.md).")] = 1,
+    size: Annotated[
+        int | None, typer.Option(min=32, help="Pixels of the shorter side; native size when not given.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=2, help="Groups a batch; 24 in the paper.")] = 24,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Initial learning rate; 1e-4 in the paper.")
+    ] = 1e-4,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, folds, batches and augmentations.")] = 0,
+    devices: Annotated[int, typer.Option(min=1, help="Devices a node to deal each batch out over.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes; start torchrun on each (docs/lopac.md).")] = 1,
     calibrate: Annotated[
         bool, typer.Option(help="Keep a twelfth of the training groups back to fit a temperature on.")
     ] = True,
@@ -40,17 +44,19 @@ def train(
         typer.Option(help="Of the weights along the training, kept in the end: none, ema (the last tenth) or swa."),
     ] = "none",
     label_smoothing: Annotated[
-        float, typer.Option(help="Share of each label that is spread over all classes; 0.1 is usual.")
+        float, typer.Option(min=0, max=1, help="Share of each label that is spread over all classes; 0.1 is usual.")
     ] = 0.0,
     consistency: Annotated[
-        float, typer.Option(help="Weight of how far replicates of a treatment differ within a batch; try 1.")
+        float, typer.Option(min=0, help="Weight of how far replicates of a treatment differ within a batch; try 1.")
     ] = 0.0,
     warm_start: Annotated[
-        int, typer.Option(help="Epochs before the others, without classes: pairs of replicates, DMSO too (VICReg).")
+        int,
+        typer.Option(min=0, help="Epochs before the others, without classes: pairs of replicates, DMSO too (VICReg)."),
     ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     log: Annotated[
-        str, typer.Option(help="Loss of every epoch, below logs/ of the store: csv, tensorboard or none.")
+        Literal["csv", "tensorboard", "none"],
+        typer.Option(help="Loss of every epoch, below logs/ of the store: csv, tensorboard or none."),
     ] = "csv",
     config: Config = None,
     reading: Any = None,
@@ -62,17 +68,17 @@ def train(
     from phenoembed.folds import SPLITS
     from phenoembed.refinements import AVERAGES, Refinements
 
+    from phenoembed_store.posterior import METHODS  # as phenoembed.methods has them, without seconds of torch
+
+    check_choice("--method", method, METHODS)
     check_choice("--split", split, SPLITS)
     check_choice("--average", average, AVERAGES)
     if fold != "all" and not fold.isdecimal():
         raise typer.BadParameter(f"--fold '{fold}' is neither a number from 0 nor all")
     screen = read_plates(plates, reading)
     # these take seconds: what is wrong with the plates is said first
-    from phenoembed.methods import METHODS
     from phenoembed.settings import Settings
     from phenoembed.training import train_folds
-
-    check_choice("--method", method, METHODS)
 
     def stage(name: str) -> Any:
         return progress_bar(name, unit=_UNITS[name.split(",")[0]])

@@ -10,7 +10,7 @@ from phenoembed_store.columns import in_micromolar, renaming
 from phenoembed_store.engine import session
 from phenoembed_store.errors import StoreError, one_line
 from phenoembed_store.reading import read_table
-from phenoembed_store.schema import RESERVED, SCREEN_SCHEMA
+from phenoembed_store.schema import RESERVED, SCREEN_SCHEMA, as_called, kept_type
 
 KEYS: dict[str, tuple[str, ...]] = {
     "compound": ("compound",),
@@ -52,23 +52,23 @@ def read_annotations(source: Path | pa.Table, on: str, mapping: Mapping[str, str
     if absent := [name for name in theirs if name not in table.column_names]:
         raise StoreError(f"--map: the table has no column '{absent[0]}'; it has: {', '.join(table.column_names)}")
     names = [theirs.get(name) or _our_name(name, KEYS[on]) for name in table.column_names]
-    if doubled := [name for name in names if names.count(name) > 1]:
-        raise StoreError(f"the table has two columns for '{doubled[0]}': leave one out")
+    original, table = table.column_names, as_called(table.rename_columns(names), KEYS[on])
+    names = table.column_names
     missing = [key for key in KEYS[on] if key not in names]
     if missing:
         raise StoreError(
-            f"the table has no column '{missing[0]}' to join on; it has: {', '.join(table.column_names)} "
+            f"the table has no column '{missing[0]}' to join on; it has: {', '.join(original)} "
             f"(--map {missing[0]}=THEIRS names one)"
         )
     dose = names.index("concentration_um") if "concentration_um" in KEYS[on] else None
-    original, table = table.column_names, table.rename_columns(names)
     if dose is not None:
         table = table.set_column(dose, "concentration_um", in_micromolar(table.column(dose), original[dose]))
-    taken = [name for name in names if name in SCREEN_SCHEMA.names and name not in KEYS[on]]
+    taken = [name for name in names if name.casefold() in SCREEN_SCHEMA.names and name not in KEYS[on]]
     table = table.drop_columns(taken)  # they describe images; an annotation cannot change them
     _check_columns([name for name in table.column_names if name not in KEYS[on]], taken, KEYS[on])
     for key in KEYS[on]:
         table = table.set_column(table.column_names.index(key), key, _typed(table.column(key), key))
+    table = table.cast(pa.schema([(field.name, kept_type(field.name, field.type)) for field in table.schema]))
     found = _distinct(table, KEYS[on])
     if not len(found):
         raise StoreError(f"the table has no row with a {' and a '.join(KEYS[on])}")
@@ -90,7 +90,7 @@ def _check_columns(names: Sequence[str], taken: Sequence[str], keys: Sequence[st
 def merge_annotations(known: pa.Table, new: pa.Table, on: str) -> pa.Table:
     """The annotations table after ``new`` came: it replaces its own columns of its own keys; all else stays."""
     keys = KEYS[on]
-    known, new = _of_one_kind(known, new, keys)
+    known, new = _of_one_kind(known, as_called(new, known.column_names), keys)
     named = new.append_column("joined_on", pa.array([on] * len(new), pa.string()))
     match = " AND ".join(f'k."{key}" = n."{key}"' for key in keys)
     with session() as connection:
@@ -163,7 +163,8 @@ def _join(rows: pa.Table, annotations: pa.Table, on: str) -> pa.Table:
         return rows
     keys = KEYS[on]
     places = pc.index_in(_joint_key(rows, keys), value_set=_joint_key(mine, keys), skip_nulls=True)
-    for name in values:
+    mine = as_called(mine.select(values), rows.column_names)
+    for name in mine.column_names:
         column = mine.column(name).combine_chunks().take(places)
         if name not in rows.column_names:
             rows = rows.append_column(name, column)

@@ -22,6 +22,8 @@ REMEMBERED = 64
 """Filters whose rows are kept at hand."""
 FILTER_SECONDS = 60.0
 """A filter that takes longer is stopped: whoever else filters the same images waits for it."""
+SHOWN = 200
+"""Characters of a filter that an error shows."""
 _READS_MORE = frozenset(("SUBQUERY", "STAR", "POSITIONAL_REFERENCE"))
 """Classes of expressions that may read columns without naming them."""
 
@@ -64,7 +66,10 @@ class Filters:
             return found
 
     def _find(self, where: str) -> Subset:
-        connection, view = self._view(check_expression(where))
+        try:
+            connection, view = self._view(check_expression(where))
+        except RecursionError:
+            raise QueryError(f"the filter {_shown(where)} is nested too deep: write it flatter") from None
         with time_limit(connection, "the filter", FILTER_SECONDS), query_errors():
             found = connection.execute(f'SELECT "{ROW}" FROM "{view}" AS images WHERE (\n{where}\n)').fetchnumpy()
         return Subset.of_rows(np.asarray(found[ROW], np.int64), len(self._source))
@@ -108,16 +113,22 @@ def check_expression(where: str) -> dict[str, Any]:
     parsed: Any = json.loads(found[0][0])
     if parsed["error"]:
         raise QueryError(
-            f"--where {where!r}: {one_line(parsed['error_message'])}; "
+            f"the filter {_shown(where)}: {one_line(parsed['error_message'])}; "
             'it takes one SQL expression, e.g. "concentration_um >= 5"'
         )
     nodes = [statement["node"] for statement in parsed["statements"]]
     if len(nodes) != 1 or not _is_only_a_where(nodes[0]):
         raise QueryError(
-            f'--where {where!r}: one expression is wanted, e.g. "concentration_um >= 5", not a clause or statement'
+            f"the filter {_shown(where)}: one expression is wanted, not a clause or statement, "
+            'e.g. "concentration_um >= 5"'
         )
     expression: dict[str, Any] = nodes[0]["where_clause"]
     return expression
+
+
+def _shown(where: str) -> str:
+    """A filter to be read in a line; a program may write one of megabytes."""
+    return repr(where if len(where) <= SHOWN else f"{where[:SHOWN]} ...")
 
 
 def columns_of(expression: Any) -> Iterator[str]:

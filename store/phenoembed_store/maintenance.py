@@ -22,6 +22,8 @@ from phenoembed_store.transforms import chosen
 
 CHUNK = 65_536
 """Rows whose embeddings are checked at once."""
+LOOKS = 4
+"""Times that a store is looked at whose faults may come of what others write meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,33 @@ def _leftovers(folder: Path) -> Iterator[Path]:
 
 
 def verify(contents: Contents) -> list[Fault]:
-    """Every fault of the store; an empty list when there is none."""
+    """Every fault of the store; an empty list when there is none.
+
+    What is written meanwhile looks like damage (a file that `compact` removed, an image between two tables): then it
+    is looked at again.
+    """
+    for _ in range(LOOKS - 1):
+        before = _versions(contents)
+        try:
+            faults = _faults(contents)
+        except PhenoembedError:  # of a table that was sound a moment before
+            if _versions(contents) == before:
+                raise
+            continue
+        if not faults or _versions(contents) == before:
+            return faults
+    return _faults(contents)
+
+
+def _versions(contents: Contents) -> list[int]:
+    """Of every table; none where a log is damaged."""
+    try:
+        return [table.version() for table in contents.tables().values()]
+    except PhenoembedError:
+        return []
+
+
+def _faults(contents: Contents) -> list[Fault]:
     faults: list[Fault] = []
     if contents.mirror is not None:
         contents.mirror.pull(anew=True)  # what lies there is looked at, not the copies
@@ -128,7 +156,7 @@ def _embedding_faults(scan: Scan, encoder: str) -> Iterator[Fault]:
 def _index_faults(contents: Contents) -> Iterator[Fault]:
     for folder, manifest in indexes.manifests(contents.path / "indexes"):
         damage = "its manifest cannot be read" if manifest is None else indexes.first_damage(folder, manifest)
-        if damage:
+        if damage and folder.is_dir():  # another process may have made a newer one meanwhile
             yield Fault(f"index '{folder.name}': {damage}", "nothing to do: the next search makes it anew")
 
 

@@ -11,7 +11,7 @@ from phenoembed_store.errors import NotInStore, StoreError
 from phenoembed_store.mirror import mirror_of
 from phenoembed_store.store import Store
 
-UNUSABLE = re.compile(r"[\[\]^|#?\\]|%[0-9A-Fa-f]{2}")
+UNUSABLE = re.compile(r"[\[\]^|#?\\\x00-\x1f]|%[0-9A-Fa-f]{2}")
 """What the Delta library cannot take in a path: some characters, and what it would decode (``%20``)."""
 
 
@@ -31,7 +31,7 @@ def open_store(path: str | Path, create: bool = False) -> Store:
         raise StoreError("'s3://' names no bucket; a store lies at s3://bucket/prefix")
     bad = UNUSABLE.search(os.path.realpath(folder) if mirror is None else mirror.url)
     if bad:
-        raise StoreError(f"a store cannot lie at '{place}': its tables cannot be written under a '{bad[0]}'")
+        raise StoreError(f"a store cannot lie at '{place}': its tables cannot be written under a {bad[0]!r}")
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"'{folder}' is a file; a store is a folder")
     if mirror is None:

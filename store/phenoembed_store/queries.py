@@ -81,16 +81,28 @@ def _at_concentration(images: Images, rows: Integers, compound: str, concentrati
 
 
 def _well_rows(images: Images, place: str) -> Integers:
+    """The images of PLATE:WELL; of SCREEN/PLATE:WELL, where several screens have a plate of that name."""
     plate, separator, name = place.rpartition(":")
     if not separator:
         raise StoreError(f"a well is named PLATE:WELL, e.g. P1:B03, not '{place}'")
-    on_plate = _rows_of(images, "plate", plate)
-    well = _canonical(name)
-    wells = images.column("well").combine_chunks().take(on_plate).to_numpy(zero_copy_only=False)
-    rows = on_plate[wells == well]
-    if not len(rows):
+    screen, slash, of_screen = plate.partition("/")
+    if slash and not len(images.value_rows("plate", plate)):
+        on_plate = np.intersect1d(_rows_of(images, "screen", screen), _rows_of(images, "plate", of_screen))
+    else:
+        on_plate = _rows_of(images, "plate", plate)
+    screens, wells = (
+        images.column(column).combine_chunks().take(pa.array(on_plate)).to_numpy(zero_copy_only=False)
+        for column in ("screen", "well")
+    )
+    here = wells == _canonical(name)
+    if not here.any():
         raise NotInStore(f"plate '{plate}' has no well '{name}'; it has {_few(sorted(set(wells.tolist())))}")
-    found: Integers = rows
+    having = sorted(set(screens[here].tolist()))
+    if len(having) > 1:
+        raise StoreError(
+            f"'{place}' is a well of {len(having)} screens ({_few(having)}): name one, e.g. {having[0]}/{place}"
+        )
+    found: Integers = on_plate[here]
     return found
 
 
@@ -112,7 +124,8 @@ def _checked_vector(vector: npt.ArrayLike | None, dim: int) -> Floats:
         raise StoreError(f"a query vector holds {dim} numbers: {error}") from None
     if found.shape != (dim,):
         raise StoreError(f"the query vector has the shape {found.shape}; the embeddings have {dim} numbers")
-    if not 0 < float(found.dot(found)) < np.inf:  # one look at the numbers where there is nothing to say
+    wide = found.astype(np.float64)  # no square of a float32 is too large or small for it
+    if not 0 < float(wide.dot(wide)) < np.inf:  # one look at the numbers where there is nothing to say
         if not np.isfinite(found).all():
             raise StoreError("the query vector holds NaN or infinite numbers")
         if not found.any():

@@ -1,6 +1,10 @@
 """The columns of a screen and of the store's tables. Everything that reads or writes them starts here."""
 
+from collections.abc import Iterable
+
 import pyarrow as pa
+
+from phenoembed_store.errors import StoreError
 
 IMAGE_KEY = ("screen", "plate", "well", "field", "time_h", "channel", "z")
 """What makes two rows the same image. In the ``images`` table the encoder's id is part of the key too."""
@@ -120,3 +124,29 @@ PREDICTIONS_SCHEMA = pa.schema(
     ]
 )
 """Out-of-fold predictions of probes: a row a tested group."""
+
+
+def as_called(table: pa.Table, known: Iterable[str]) -> pa.Table:
+    """The table, its columns called as known ones where nothing but case differs: SQL takes both for one.
+
+    Raises StoreError where two of its columns then have one name.
+    """
+    ours = {name.casefold(): name for name in known}
+    names = [ours.get(name.casefold(), name) for name in table.column_names]
+    for place, name in enumerate(names):
+        if name.casefold() in map(str.casefold, names[:place]):
+            raise StoreError(f"there are two columns for '{name}' (capitals do not count): leave one out, or rename it")
+    return table.rename_columns(names)
+
+
+def kept_type(name: str, kind: pa.DataType) -> pa.DataType:
+    """The type in which the store keeps a user's column of this type. Raises StoreError where it has none."""
+    if pa.types.is_dictionary(kind):
+        return kept_type(name, kind.value_type)
+    if pa.types.is_null(kind) or pa.types.is_large_string(kind) or kind == pa.string_view():
+        return pa.string()
+    if pa.types.is_unsigned_integer(kind):
+        return pa.int64()
+    if pa.types.is_nested(kind) or pa.types.is_time(kind) or pa.types.is_duration(kind) or pa.types.is_interval(kind):
+        raise StoreError(f"column '{name}' holds {kind}, which the store cannot keep: make it text or numbers")
+    return pa.float32() if pa.types.is_float16(kind) else kind

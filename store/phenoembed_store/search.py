@@ -212,7 +212,9 @@ def _scaled(images: Images, vector: Floats) -> Floats:
     """A vector from outside as the store's are compared; it stands on no plate, so all plates' controls scale it."""
     if images.transform is not None:
         vector = images.transform.apply(vector[None], [POOLED])[0]
-    return vector / np.float32(max(float(np.sqrt(vector @ vector)), 1e-30))
+    wide = vector.astype(np.float64)  # no square of a float32 is too large or small for it
+    found: Floats = (wide / max(float(np.sqrt(wide @ wide)), 1e-300)).astype(np.float32)
+    return found
 
 
 def _check_not_same(images: Images, query: Query, asked: Asked) -> None:

@@ -10,6 +10,7 @@ import socket
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ import numpy as np
 import uvicorn
 from fastapi import Body, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
@@ -79,6 +80,12 @@ class Posterior(_Asked):
     top: Annotated[int, Field(ge=1)] = 10
 
 
+class Refused(BaseModel):
+    """What is wrong, on one line."""
+
+    error: str
+
+
 class Sql(_Asked):
     """One SELECT over images, groups, annotations, predictions and rejected."""
 
@@ -91,10 +98,12 @@ def create_app(store: Store, embed: Embed | None = None) -> FastAPI:
     # the pages that would show the interface load scripts from elsewhere: a laboratory's network may have no elsewhere
     app = FastAPI(
         title="phenoembed",
+        version=version("phenoembed"),
         docs_url=None,
         redoc_url=None,
         default_response_class=_Json,
         dependencies=[Depends(_refuse_repeated)],
+        responses={status: {"model": Refused} for status in (400, 404, 422, 500)},
     )
     app.add_exception_handler(PhenoembedError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_form)
@@ -151,9 +160,7 @@ def run(store: Store, host: str, port: int, embed: Embed | None = None) -> None:
         server.run(sockets=[taken])
 
 
-class _Json(Response):
-    media_type = "application/json"
-
+class _Json(JSONResponse):
     def render(self, content: Any) -> bytes:
         return json.dumps(plain(content), ensure_ascii=False, allow_nan=False, default=str).encode()
 

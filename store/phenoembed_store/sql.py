@@ -17,6 +17,8 @@ from phenoembed_store.errors import QueryError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
+PIECE = 65_536
+"""Rows that are read at once."""
 VIEWS = ("images", "groups", "annotations", "predictions", "rejected")
 LOCKS = {
     "enable_external_access": "false",
@@ -60,6 +62,19 @@ def select(connection: "DuckDBPyConnection", query: str) -> "DuckDBPyRelation":
     if relation is None:
         raise QueryError("the query has no result")
     return relation
+
+
+def read_rows(relation: "DuckDBPyRelation") -> pa.Table:
+    """All rows of a relation, by pieces: Ctrl-C stops it at once, not when all have come. Raises QueryError."""
+    with query_errors():
+        reader = relation.to_arrow_reader(PIECE)
+        batches = []
+        try:
+            for batch in reader:
+                batches.append(batch)  # noqa: PERF402 - `list` would not see Ctrl-C
+        except OSError as error:  # as an error comes once there are rows
+            raise QueryError(one_line(str(error))) from None
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def named_apart(result: pa.Table) -> pa.Table:

@@ -1,5 +1,7 @@
 """What a store holds: counts, encoders, indexes, bytes."""
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,4 +94,9 @@ def stored_bytes(contents: Contents) -> int:
     """Bytes of every file of the store, where it lies."""
     if contents.mirror is not None:
         return contents.mirror.n_bytes()
-    return sum(path.stat().st_size for path in contents.path.rglob("*") if path.is_file())
+    found = 0
+    for folder, _, names in os.walk(contents.path):
+        for name in names:
+            with suppress(FileNotFoundError):  # removed meanwhile, as `compact` and every write do
+                found += os.stat(f"{folder}/{name}").st_size
+    return found

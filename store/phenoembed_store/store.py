@@ -36,6 +36,7 @@ from phenoembed_store.maintenance import Fault
 from phenoembed_store.mirror import Mirror
 from phenoembed_store.plate_quality import plate_summaries
 from phenoembed_store.queries import find_query
+from phenoembed_store.schema import IMAGE_KEY
 from phenoembed_store.search import Asked, search
 from phenoembed_store.sql import locked, select
 from phenoembed_store.turns import in_turn
@@ -148,24 +149,28 @@ class Store:
         return self._write(lambda: writing.update_metadata(self._contents.images, rows, encoder)) if len(rows) else 0
 
     def delete_images(self, where: str, *, dry_run: bool = False) -> int:
-        """Delete the images (of every encoder) for which the expression is true. How many there were.
+        """Delete the images (of every encoder, at once) for which the expression is true. How many there were.
 
         dry_run: only count them. Earlier versions (``at``) have them until ``compact`` removes their files.
         """
-        encoders = self._reader.dims()
-        if dry_run:
-            return sum(len(self._keys(encoder, where)) for encoder in encoders)
-        return sum(self._write(partial(self._delete, encoder, where)) for encoder in encoders)
+        keys = self._keys(where) if dry_run else self._write(lambda: self._delete(where))
+        return len(keys.group_by(list(IMAGE_KEY)).aggregate([]))
 
-    def _delete(self, encoder: str, where: str) -> int:
-        keys = self._keys(encoder, where)
-        return writing.remove_keys(self._contents.images, keys) if len(keys) else 0
+    def _delete(self, where: str) -> pa.Table:
+        version = self.version
+        keys = self._keys(where)
+        if len(keys):
+            self._contents.images.remove(keys, KEY, version)
+        return keys
 
-    def _keys(self, encoder: str, where: str) -> pa.Table:
-        """The keys of the images that pass; of none where the expression is empty."""
-        images = self._images_of(encoder)
-        rows = images.matching(where)
-        return images.rows.select(list(KEY)).take(pa.array([] if rows is None else rows, pa.int64()))
+    def _keys(self, where: str) -> pa.Table:
+        """The keys of the images that pass, of every encoder."""
+        found = [self._contents.images.schema.empty_table().select(list(KEY))]
+        for encoder in self._reader.dims():
+            images = self._images_of(encoder)
+            rows = images.matching(where)
+            found.append(images.rows.select(list(KEY)).take(pa.array([] if rows is None else rows, pa.int64())))
+        return pa.concat_tables(found)
 
     def plates(self, encoder: str | None = None) -> list[dict[str, Any]]:
         """How each plate did: images, flagged images, edge effect, replicate correlation (see ``quality``)."""
@@ -262,8 +267,9 @@ class Store:
         encoder: str | None = None,
         exact: bool = False,
     ) -> pa.Table:
-        """The k nearest neighbours of a compound, a well (``PLATE:WELL``), a group or a vector, best first.
+        """The k nearest neighbours of a compound, a well, a group or a vector, best first.
 
+        well: ``PLATE:WELL``, or ``SCREEN/PLATE:WELL`` where several screens have a plate of that name.
         concentration_um: of the compound's images only those at this concentration ask (micromolar).
         level: image | group | treatment | compound. where: SQL over an image's columns; above image level, query and
         candidates are aggregated again from the images that pass. not_same: columns that a neighbour must not share

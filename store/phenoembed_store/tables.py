@@ -264,7 +264,7 @@ class Scan:
     @contextmanager
     def _selected(self, columns: Sequence[str], where: str, parameters: Sequence[Any]) -> Iterator["DuckDBPyRelation"]:
         """The rows that match, for DuckDB to read while this lasts; files may lack columns that came later."""
-        with _damage(self.files[0].rpartition("/")[0]), session() as connection:
+        with _damage(self.files[0].rpartition("/")[0], self.files), session() as connection:
             source = "read_parquet($files, union_by_name = true)"
             named = {"files": list(self.files)}
             stored = connection.sql(f"SELECT * FROM {source}", params=named).columns
@@ -319,8 +319,11 @@ def _last_line(error: Exception) -> str:
 
 
 @contextmanager
-def _damage(place: str) -> Iterator[None]:
-    """A file of the table or its log that cannot be read is one line; the truth is not rebuilt from anything."""
+def _damage(place: str, files: Sequence[str] = ()) -> Iterator[None]:
+    """A file of the table or its log that cannot be read is one line; the truth is not rebuilt from anything.
+
+    ``files``: those that are read.
+    """
     import duckdb
     from deltalake.exceptions import DeltaError
 
@@ -328,7 +331,21 @@ def _damage(place: str) -> Iterator[None]:
         yield
     except (DeltaError, duckdb.Error) as error:
         reason, (store, _, name) = str(error).splitlines()[0], place.rpartition("/")
+        if _was_compacted(place, files):
+            raise StoreError(f"the table '{name}' was compacted while it was read; run the same again") from error
         raise StoreError(
             f"the table '{name}' cannot be read ({reason}); `phenoembed verify --store {store}` says more, "
             "and only a backup brings it back"
         ) from error
+
+
+def _was_compacted(folder: str, files: Sequence[str]) -> bool:
+    """Whether files of a table are gone, and its newest version needs none of them."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    gone = {Path(file).name for file in files if not Path(file).is_file()}
+    try:
+        return bool(gone) and gone.isdisjoint(_names(DeltaTable(Path(folder).resolve().as_uri())))
+    except DeltaError:
+        return False

@@ -10,7 +10,16 @@ import pyarrow as pa
 from phenoembed_store.engine import quoted, session
 from phenoembed_store.errors import StoreError
 from phenoembed_store.parts import embedding_matrix
-from phenoembed_store.schema import FILE_SCHEMA, IMAGE_KEY, IMAGES_SCHEMA, QUALITY, REJECTED_SCHEMA, SCREEN_SCHEMA
+from phenoembed_store.schema import (
+    FILE_SCHEMA,
+    IMAGE_KEY,
+    IMAGES_SCHEMA,
+    QUALITY,
+    REJECTED_SCHEMA,
+    SCREEN_SCHEMA,
+    as_called,
+    kept_type,
+)
 from phenoembed_store.tables import Scan, Table
 
 KEY = (*IMAGE_KEY, "encoder")
@@ -60,6 +69,7 @@ def write_rejected(images: Table, rejected: Table, rows: pa.Table) -> Written:
     if missing:
         raise StoreError(f"rejected images lack the column '{missing[0]}'")
     rows = rows.select(REJECTED_SCHEMA.names).cast(REJECTED_SCHEMA)
+    _refuse_encoders(rows)
     _leave(images, rows)
     refuse_doubles(rows, KEY)
     scan = rejected.at()
@@ -112,6 +122,7 @@ def _checked(rows: pa.Table, scan: Scan) -> pa.Table:
     missing = [name for name in IMAGES_SCHEMA.names if name not in rows.column_names]
     if missing:
         raise StoreError(f"images lack the column '{missing[0]}'")
+    rows = as_called(rows, scan.schema.names)
     for field in rows.schema:
         column = _as_stored(rows.column(field.name), field.name, scan.schema)
         if column.type != field.type:
@@ -119,16 +130,21 @@ def _checked(rows: pa.Table, scan: Scan) -> pa.Table:
     for name in KEY:
         if rows.column(name).null_count:
             raise StoreError(f"column '{name}' is part of an image's key and cannot be empty")
-    encoders = rows.column("encoder").unique().to_pylist()
-    if len(encoders) > 1:
-        raise StoreError(f"one encoder at a time can be written, not {len(encoders)}: {', '.join(encoders)}")
+    _refuse_encoders(rows)
     if len(rows):
-        _check_embeddings(rows, scan, encoders[0])
+        _check_embeddings(rows, scan, rows.column("encoder")[0].as_py())
     refuse_doubles(rows, KEY)
     for field in scan.schema:
         if field.name not in rows.column_names:
             rows = rows.append_column(field.name, pa.nulls(len(rows), field.type))
     return rows
+
+
+def _refuse_encoders(rows: pa.Table) -> None:
+    """Raise StoreError where rows are of several encoders: what is stored of one is compared."""
+    encoders = rows.column("encoder").unique().to_pylist()
+    if len(encoders) > 1:
+        raise StoreError(f"one encoder at a time can be written, not {len(encoders)}: {', '.join(encoders)}")
 
 
 def _check_embeddings(rows: pa.Table, scan: Scan, encoder: str) -> None:
@@ -164,7 +180,7 @@ def _as_stored(column: pa.ChunkedArray, name: str, stored: pa.Schema) -> pa.Chun
     elif name in IMAGES_SCHEMA.names:
         wanted = IMAGES_SCHEMA.field(name).type
     else:
-        wanted = _delta_type(column.type)
+        wanted = kept_type(name, column.type)
     try:
         return column.cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -172,16 +188,6 @@ def _as_stored(column: pa.ChunkedArray, name: str, stored: pa.Schema) -> pa.Chun
             f"column '{name}' holds {wanted} in the store and cannot take {column.type} ({error}); "
             "rename it, or bring it in that type"
         ) from None
-
-
-def _delta_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return _delta_type(kind.value_type)
-    if pa.types.is_null(kind) or pa.types.is_large_string(kind) or kind == pa.string_view():
-        return pa.string()
-    if pa.types.is_unsigned_integer(kind):
-        return pa.int64()
-    return pa.float32() if pa.types.is_float16(kind) else kind
 
 
 def _compare(

@@ -86,7 +86,12 @@ def test_a_column_mapped_twice_is_wrong_usage() -> None:
         ["train", "nowhere", "--split", "zzz"],
         ["train", "nowhere", "--average", "zzz"],
         ["train", "nowhere", "--fold", "x"],
-        ["train", "nowhere", "--batch-size", "0"],
+        ["train", "nowhere", "--batch-size", "1"],
+        ["train", "nowhere", "--method", "zzz"],
+        ["train", "nowhere", "--log", "zzz"],
+        ["train", "nowhere", "--seed", "-1"],
+        ["train", "nowhere", "--size", "31"],
+        ["train", "nowhere", "--learning-rate", "5"],
         ["simulate", "nowhere", "--size", "0"],
     ],
 )

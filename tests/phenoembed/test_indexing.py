@@ -1,7 +1,9 @@
 """Indexing: every image in the store or in ``rejected``; only what is new or changed is encoded."""
 
+import multiprocessing
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 import tifffile
 import torch
-from phenoembed.embedding import embed_batches, embed_files
+from phenoembed.embedding import FileEmbedder, embed_batches, embed_files
 from phenoembed.encoders import load_classifier, load_encoder
 from phenoembed.encoding import Batch, Embedded, Work
 from phenoembed.groups import group_images
@@ -132,6 +134,29 @@ def test_files_are_embedded_like_images_of_the_screen(trial: Trial) -> None:
     (best,) = store.search(vector=vector, level="image", k=1).to_pylist()
     assert best["path"] == str(trial.screen.image_path(5).resolve())
     assert best["score"] == pytest.approx(1, abs=1e-5)
+
+
+def test_many_callers_share_one_encoding_process(trial: Trial, tmp_path: Path) -> None:
+    """Each has the vector that indexing had; a file that is no image ends nothing; one that was killed is replaced."""
+    store = phenoembed_store.open(trial.path)
+    stored, vectors = store.vectors()
+    expected = dict(zip(stored.column("path").to_pylist(), vectors, strict=True))
+    paths = list(expected)[:12]
+    embedder = FileEmbedder(store)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda path: embedder.embed(Path(path), trial.trained.encoder), paths))
+    np.testing.assert_allclose(found, [expected[path] for path in paths], atol=1e-4)
+    files.text(tmp_path / "no.tif")
+    with pytest.raises(ImageError, match=r"no\.tif: not an image"):
+        embedder.embed(tmp_path / "no.tif", trial.trained.encoder)
+    (child,) = multiprocessing.active_children()
+    child.kill()
+    child.join()
+    with pytest.raises(StoreError, match="ended early"):
+        embedder.embed(Path(paths[0]), trial.trained.encoder)
+    np.testing.assert_allclose(embedder.embed(Path(paths[0]), trial.trained.encoder), expected[paths[0]], atol=1e-4)
+    embedder.close()
+    assert not multiprocessing.active_children()
 
 
 def test_an_imported_encoder_embeds_nothing(trial: Trial, tmp_path: Path) -> None:

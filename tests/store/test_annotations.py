@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from tests.store.fakes import fake_rows
 
 from phenoembed_store import Store
 from phenoembed_store.errors import StoreError
@@ -151,3 +152,46 @@ def test_names_that_the_store_cannot_take_are_refused(shared_store: Store, name:
 def test_a_table_that_adds_nothing_is_an_error(shared_store: Store, table: dict[str, object], says: str) -> None:
     with pytest.raises(StoreError, match=says):
         shared_store.annotate(pa.table(table))
+
+
+def test_names_that_differ_in_capitals_are_one_column_as_in_sql(store: Store) -> None:
+    """MOA goes to the images' moa, Target to the target that was there; neither hides, moves or doubles the other."""
+    before = store.sql("SELECT moa, count(*) FROM images WHERE compound <> 'taxol' GROUP BY 1 ORDER BY 1").fetchall()
+    store.annotate(pa.table({"compound": ["taxol"], "MOA": ["stabiliser"], "target": ["TUBB"]}))
+    store.annotate(pa.table({"compound": ["aspirin"], "Target": ["PTGS1"]}))
+    assert (
+        store.vectors(where="moa = 'stabiliser'")[0].num_rows == store.vectors(where="MOA = 'stabiliser'")[0].num_rows
+    )
+    assert store.vectors(where="compound = 'taxol' AND moa = 'stabiliser'")[0].num_rows == 12
+    after = store.sql("SELECT moa, count(*) FROM images WHERE compound <> 'taxol' GROUP BY 1 ORDER BY 1").fetchall()
+    assert after == before
+    known = store.sql("SELECT compound, target FROM annotations ORDER BY 1").fetchall()
+    assert known == [("aspirin", "PTGS1"), ("taxol", "TUBB")]
+    names = [name.casefold() for name in store.search(compound="taxol", k=1).column_names]
+    assert sorted(set(names)) == sorted(names)
+    with pytest.raises(StoreError, match="two columns for 'Dose'"):
+        store.annotate(pa.table({"compound": ["taxol"], "dose": ["a"], "Dose": ["b"]}))
+
+
+@pytest.mark.parametrize(
+    "column", [pa.array([["a"]]), pa.array([{"a": 1}]), pa.array([5], pa.duration("s")), pa.array([5], pa.time64("us"))]
+)
+def test_what_no_search_could_show_is_refused(store: Store, column: pa.Array) -> None:
+    """Of annotations and of images: a column of lists would fail every search from then on."""
+    with pytest.raises(StoreError, match=r"column 'extra' holds .*, which the store cannot keep: make it text"):
+        store.annotate(pa.table({"compound": ["taxol"], "extra": column}))
+    rows = fake_rows(["new"]).slice(0, 1)
+    with pytest.raises(StoreError, match=r"column 'extra' holds .*, which the store cannot keep: make it text"):
+        store.write_images(rows.append_column("extra", column))
+    assert store.search(compound="taxol", k=1).num_rows == 1
+
+
+def test_columns_of_images_have_one_name_whatever_their_capitals(store: Store) -> None:
+    """A later manifest's MOA is the moa of the first; one with both is refused."""
+    rows = fake_rows(["new"])
+    rows = rows.set_column(rows.column_names.index("moa"), "MOA", pa.array(["late"] * len(rows)))
+    rows = rows.set_column(rows.column_names.index("screen"), "screen", pa.array(["later"] * len(rows)))
+    store.write_images(rows)
+    assert store.sql("SELECT DISTINCT moa FROM images WHERE compound = 'new'").fetchall() == [("late",)]
+    with pytest.raises(StoreError, match="two columns for 'moa'"):
+        store.write_images(rows.append_column("moa", rows.column("MOA")))

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from tests.store.fakes import fake_rows
 
 import phenoembed_store
-from phenoembed_store import Store
+from phenoembed_store import Store, checksums
 from phenoembed_store.errors import NotInStore, PhenoembedError, StoreError
 from phenoembed_store.heads import Head
 from phenoembed_store.schema import PREDICTIONS_SCHEMA
@@ -285,3 +285,38 @@ def test_an_import_that_failed_leaves_no_encoder(tmp_path: Path, monkeypatch: py
     store.import_profiles(rows, embedding=["f1", "f2"], name="mine")
     assert [encoder.id for encoder in store.encoders()] == [store.default_encoder()] == ["mine"]
     assert store.verify() == []
+
+
+def rewrite(store: Store) -> None:
+    """As another process: new files, and those of all earlier versions are gone."""
+    other = phenoembed_store.open(store.path)
+    rows = fake_rows(["late"])
+    other.write_images(
+        rows.set_column(rows.column_names.index("screen"), "screen", pa.array([f"late {other.version}"] * len(rows)))
+    )
+    other.compact(keep_days=0)
+
+
+def test_who_reads_while_a_table_is_compacted_is_told_so(store: Store) -> None:
+    """Its files are gone for good, and nothing is lost: no word of a backup."""
+    scan = store._contents.images.at()
+    rewrite(store)
+    with pytest.raises(StoreError, match="the table 'images' was compacted while it was read; run the same again"):
+        scan.read(["path"])
+    assert len(store.vectors()[0]) == 84
+
+
+def test_verify_finds_no_damage_in_what_others_write_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that is compacted while it is checked, before and after its files are looked for."""
+    for look in ("is_file", "is_damaged"):
+        rewriting = [rewrite]
+
+        def first_rewrite(file: Path, look: str = look, rewriting: list[Callable[[Store], None]] = rewriting) -> bool:
+            if file.parent.name == "images" and rewriting:
+                rewriting.pop()(store)
+            return file.exists() if look == "is_file" else False
+
+        with monkeypatch.context() as patch:
+            patch.setattr(*((Path, "is_file") if look == "is_file" else (checksums, "is_damaged")), first_rewrite)
+            assert not store.verify()
+        assert not rewriting

@@ -83,3 +83,34 @@ def test_groups_that_change_are_made_anew(tmp_path: Path, change: str) -> None:
     store.refresh()
     assert store.groups().equals(made_at_once(store, tmp_path / "again"))
     assert stored_groups(store._contents.groups, store._images_of(None)) is not None
+
+
+def test_a_kill_while_damaged_groups_are_removed_changes_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many of their files were gone by then: readers make the groups from the images, and so does a writer."""
+    whole = phenoembed_store.open(tmp_path / "whole", create=True)
+    for plate in ("P1", "P2"):
+        whole.write_images(rows_of((plate,)))
+        whole.refresh()
+    expected = whole.groups()
+    last = sorted((whole.path / "groups" / "_delta_log").glob("*.json"))[-1]
+    last.write_text("{")  # damage that `refresh` finds
+    remove, files = shutil.rmtree, [path for path in (whole.path / "groups").rglob("*") if path.is_file()]
+    for left in range(len(files)):
+        store = phenoembed_store.open(shutil.copytree(whole.path, tmp_path / "store"))
+
+        def killed(folder: Path, *, ignore_errors: bool, left: int = left) -> None:
+            for path in [path for path in folder.rglob("*") if path.is_file()][left:]:
+                path.unlink()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.refresh()
+        monkeypatch.setattr(shutil, "rmtree", remove)
+        assert phenoembed_store.open(store.path).groups().equals(expected)
+        phenoembed_store.open(store.path).refresh()
+        assert phenoembed_store.open(store.path).groups().equals(expected)
+        assert not store.verify()
+        remove(store.path)

@@ -2,13 +2,16 @@
 
 import json
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.store.fakes import fake_rows
 
+import phenoembed_store
 from phenoembed_store import Store
 from phenoembed_store.errors import NotInStore, StoreError
 
@@ -180,6 +183,42 @@ def test_a_query_that_makes_no_sense_is_refused_in_one_line(store: Store, asked:
     with pytest.raises(StoreError) as caught:
         store.search(**asked)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", [1e-44, 1e-30, 1e37])
+def test_a_vector_s_length_does_not_count(store: Store, length: float) -> None:
+    """Cosines are those of the direction, where a float32's square would be zero or infinite too."""
+    direction = np.eye(8)[0] + np.eye(8)[3]
+    expected = store.search(vector=direction, level="image", k=5)
+    found = store.search(vector=direction * length, level="image", k=5)
+    assert found.column("path").equals(expected.column("path"))
+    np.testing.assert_allclose(found.column("score"), expected.column("score"), atol=1e-3)
+
+
+def test_a_well_of_two_screens_is_asked_for_by_its_screen(tmp_path: Path) -> None:
+    """Two screens have a plate P1, whose wells hold other compounds: one of them asks, never the mean of both."""
+    both = phenoembed_store.open(tmp_path / "both", create=True)
+    alone = phenoembed_store.open(tmp_path / "alone", create=True)
+    rows = fake_rows()
+    later = fake_rows(["aspirin", "taxol"], seed=1)
+    later = later.set_column(later.column_names.index("screen"), "screen", pa.array(["later"] * len(later)))
+    for store, tables in ((both, (rows, later)), (alone, (rows,))):
+        for table in tables:
+            store.write_images(table)
+    assert alone.search(well="P1:A01").to_pylist() == alone.search(well="fake/P1:A01").to_pylist()
+    with pytest.raises(
+        StoreError, match=r"'P1:A01' is a well of 2 screens \(fake, later\): name one, e.g. fake/P1:A01"
+    ):
+        both.search(well="P1:A01")
+    assert both.search(well="P1:A07").to_pylist() == both.search(well="fake/P1:A07").to_pylist()
+    table, vectors = both.vectors(where="screen = 'later' AND plate = 'P1' AND well = 'A01'")
+    assert len(table) == 2
+    asked = both.search(well="later/P1:A01", level="image", k=5, include_self=True)
+    expected = both.search(vector=np.mean([unit(vector) for vector in vectors], axis=0), level="image", k=5)
+    assert asked.column("path").equals(expected.column("path"))
+    np.testing.assert_allclose(asked.column("score"), expected.column("score"), atol=1e-6)
+    with pytest.raises(NotInStore, match="no screen 'nowhere'"):
+        both.search(well="nowhere/P1:A01")
 
 
 def test_a_well_may_be_written_without_its_zero(store: Store) -> None:

@@ -145,7 +145,7 @@ def test_sql_says_whether_more_rows_were_left(served: tuple[Store, Client]) -> N
         ("get", "/query", {}, 405, "'/query' does not take GET"),
         ("post", "/search", {"compound": "taxol", "by": "image"}, 422, "here it is called level"),
         ("post", "/search", {"vector": [1, 2]}, 400, "the embeddings have 8 numbers"),
-        ("post", "/search", {"compound": "taxol", "where": "true; DROP"}, 400, "--where"),
+        ("post", "/search", {"compound": "taxol", "where": "true; DROP"}, 400, "the filter 'true; DROP'"),
         ("post", "/posterior", {"head": "moa"}, 404, "moa"),
         ("post", "/query", {"sql": "SELECT * FROM read_csv('/etc/passwd')"}, 400, "out of reach"),
         ("post", "/query", {"sql": "DROP VIEW images"}, 400, "only SELECT"),
@@ -181,6 +181,19 @@ def test_a_body_of_another_form_is_refused_in_the_same_shape(
     found, document = served[1]._ask("POST", path, body, kind)
     assert (found, list(document)) == (status, ["error"])
     assert message in document["error"]
+
+
+def test_the_description_tells_documents_and_refusals_as_they_come(served: tuple[Store, Client]) -> None:
+    """Of what is found it says no type that it has not; a refusal is ``{"error": text}`` everywhere."""
+    status, described = served[1].get("/openapi.json")
+    assert status == 200
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            told = {status: answer["content"]["application/json"] for status, answer in operation["responses"].items()}
+            assert "type" not in told.pop("200")["schema"]
+            assert {one["schema"]["$ref"] for one in told.values()} == {"#/components/schemas/Refused"}
+            assert set(told) == {"400", "404", "422", "500"}
+    assert described["components"]["schemas"]["Refused"]["required"] == ["error"]
 
 
 def test_a_fault_of_ours_has_that_shape_too(served: tuple[Store, Client], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """The store's SQL reads five views, and a filter is one expression: nothing else gets through."""
 
+import signal
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +13,7 @@ from tests.store.fakes import fake_rows
 import phenoembed_store
 from phenoembed_store import Store
 from phenoembed_store.errors import QueryError
-from phenoembed_store.sql import locked, query_errors, time_limit
+from phenoembed_store.sql import locked, query_errors, read_rows, time_limit
 
 ENDLESS = "SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b"
 
@@ -156,6 +158,13 @@ def test_a_filter_is_one_expression(shared_store: Store, where: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("where", ["NOT " * 900 + "true", "abs(" * 900 + "field" + ")" * 900 + " > 0", "(" * 3000])
+def test_a_filter_that_is_nested_too_deep_is_a_short_line(shared_store: Store, where: str) -> None:
+    with pytest.raises(QueryError, match=r"the filter '.{200} \.\.\.'") as raised:
+        shared_store.vectors(where)
+    assert len(str(raised.value)) < 500
+
+
 @pytest.mark.parametrize(
     "where",
     [
@@ -170,6 +179,20 @@ def test_a_filter_is_one_expression(shared_store: Store, where: str) -> None:
 def test_any_expression_is_a_filter(store: Store, where: str) -> None:
     expected = store.sql(f"SELECT count(*) FROM images WHERE ({where}\n)").fetchall()[0][0]
     assert len(store.vectors(where)[0]) == expected
+
+
+def test_rows_are_read_by_pieces_as_all_at_once(store: Store) -> None:
+    """An error among later rows is the line that it is among the first; Ctrl-C is not put off until all have come."""
+    query = "SELECT range AS n, n % 7 AS m FROM range(200000) ORDER BY m, n"
+    assert read_rows(store.sql(query)).equals(store.sql(query).to_arrow_table())
+    assert read_rows(store.sql("SELECT compound FROM images WHERE false")).schema.names == ["compound"]
+    with pytest.raises(QueryError, match=r"^Could not convert string 'a' to INT32$"):
+        read_rows(store.sql("SELECT CASE WHEN range > 150000 THEN CAST('a' AS INT) ELSE 1 END FROM range(200000)"))
+    stop = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    stop.start()
+    with pytest.raises(KeyboardInterrupt):
+        read_rows(store.sql("SELECT md5(range::VARCHAR) FROM range(1000000000)"))
+    stop.join()
 
 
 def test_an_error_names_the_columns_that_were_meant(store: Store) -> None:

@@ -75,6 +75,37 @@ def test_accepting_clears_the_rejection_and_rejecting_clears_the_image(store: St
     assert len(store.rejected()) == 0
 
 
+def test_images_are_deleted_and_counted_once_however_many_encoders(tmp_path: Path) -> None:
+    """In one version: nobody sees a store whose encoders have different images."""
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    store.write_images(ROWS)
+    store.write_images(put(ROWS, "encoder", "e2"))
+    version = store.version
+    mine = "compound = 'taxol' AND plate = 'P1'"
+    assert store.delete_images(mine, dry_run=True) == 6
+    assert store.delete_images(mine) == 6
+    assert store.version == version + 1
+    assert store.sql("SELECT encoder, count(*) FROM images GROUP BY 1 ORDER BY 1").fetchall() == [
+        ("e2", 66),
+        ("enc0", 66),
+    ]
+    assert store.delete_images("encoder = 'e2'") == 66
+    assert store.delete_images("compound = 'nobody'") == 0
+    assert not store.verify()
+
+
+def test_rejected_images_of_several_encoders_are_refused(tmp_path: Path) -> None:
+    """As accepted ones are: of all but the first encoder the images would stay in the store."""
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    other = put(ROWS, "encoder", "e2")
+    store.write_images(ROWS)
+    store.write_images(other)
+    with pytest.raises(StoreError, match="one encoder at a time can be written, not 2: enc0, e2"):
+        store.write_images(None, as_rejected(pa.concat_tables([ROWS, other])))
+    assert not store.verify()
+    assert not len(store.rejected())
+
+
 def test_rejecting_again_keeps_the_new_reason_once(store: Store) -> None:
     store.write_images(None, as_rejected(ROWS.slice(0, 2), "truncated"))
     store.write_images(None, as_rejected(ROWS.slice(0, 2), "all black"))
@@ -141,7 +172,7 @@ def test_a_store_that_is_not_there_says_what_to_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="is a file"):
         phenoembed_store.open(tmp_path / "file")
-    for name in ("a[1]", "a%20b", "a%2Fb"):
+    for name in ("a[1]", "a%20b", "a%2Fb", "a\nb"):
         with pytest.raises(StoreError, match="cannot lie at"):
             phenoembed_store.open(tmp_path / name, create=True)
 
