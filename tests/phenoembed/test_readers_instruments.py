@@ -138,6 +138,38 @@ def test_phenix_time_points_have_the_hours_of_their_stamps(tmp_path: Path) -> No
     assert told == tuple(f"{tmp_path}: time point {n} has no time stamp; give its hours with --times" for n in (1, 2))
 
 
+@pytest.mark.parametrize("index", ["index/0d1e.xml", "index.idx.xml", "images/Index.xml", None])
+def test_a_phenix_archive_has_a_folder_a_well(tmp_path: Path, index: str | None) -> None:
+    """``hs/<measurement>/images/r01c02/``, since Harmony 5.1; its index names files without their folder."""
+    home = tmp_path / "Plate 7" / "hs" / "0d1e"
+    names = [
+        f"r{row:02d}c02f03p01-ch{channel:02d}t{time:02d}.tiff"
+        for row in (1, 2)
+        for channel in (1, 2)
+        for time in (1, 2)
+    ]
+    touch(home / "images", *(f"{name[:6]}/{name}" for name in names), "r02c02/r02c02f04p01-ch01t01.tiff")
+    if index is not None:
+        listed = [entry(Row=int(n[1:3]), ChannelID=n[16:17], TimepointID=n[18:19], URL=n, AbsTime=None) for n in names]
+        named = (home / index).with_name("Index.xml")
+        index_file(named.parent, *listed, name=named.name, plate="Plate 7").joinpath(named.name).rename(home / index)
+    screen = read_screen(tmp_path, dry_run=True, times={1: 24, 2: 48})
+    last = ("Plate 7", "B02", 3, "2", 48.0, f"Plate 7/hs/0d1e/images/r02c02/{names[-1]}")
+    assert last in rows(screen, "plate", "well", "field", "channel", "time_h", "path")
+    assert screen.n_plates == 1
+    assert screen.n_images + screen.rejected.num_rows == 9
+    stray = "Plate 7/hs/0d1e/images/r02c02/r02c02f04p01-ch01t01.tiff"
+    assert rejected(screen) == ([] if index is None else [("B02", stray, f"{Path(index).name} does not list the file")])
+    assert read_screen(home / "images" / "r01c02", dry_run=True, times={1: 24, 2: 48}).n_images == 4
+
+
+def test_phenix_files_of_other_names_have_their_entry_s_time(tmp_path: Path) -> None:
+    """Entries count time points from 0, ``--times`` from 1."""
+    old = "001002-1-001001001.tif"
+    touch(index_file(tmp_path, entry(URL=old)), old)
+    assert rows(read_screen(tmp_path, dry_run=True, times={1: 24}), "time_h") == [(24.0,)]
+
+
 def test_a_damaged_phenix_index_is_a_fault(tmp_path: Path) -> None:
     touch(tmp_path, "r01c02f03p01-ch1sk1fk1fl1.tiff")
     (tmp_path / "Index.idx.xml").write_text("<EvaluationInputData><Images>")
