@@ -49,7 +49,7 @@ def _plates(tree: Tree) -> dict[Path, list[Listing]]:
     found: dict[Path, list[Listing]] = {}
     for each in folders_with(tree, lambda name: _is_header(name) or IMAGE_NAME.fullmatch(name)):
         top = each.folder
-        while STEP.fullmatch(top.name):
+        while STEP.fullmatch(top.name) and top != tree[0].folder:
             top = top.parent
         found.setdefault(top, []).append(each)
     said = {top: [name for each in listings for name in each.files] for top, listings in found.items()}
@@ -71,7 +71,7 @@ def _read_plate(plate: Path, listings: Sequence[Listing], faults: Faults) -> Exp
     headers = [each.folder / name for each in listings for name in each.files if _is_header(name)]
     records: list[Record] = []
     for each in listings:
-        steps = _steps(each.folder.relative_to(plate))
+        steps = _steps(each.folder)
         for name in each.files:
             match = IMAGE_NAME.fullmatch(name)
             if match is None or match["thumb"] or steps.get("zstep", 1) == 0:
@@ -94,14 +94,17 @@ def _read_plate(plate: Path, listings: Sequence[Listing], faults: Faults) -> Exp
         for well in _selected_wells(settings)
         if well not in there
     ]
-    name = headers[0].stem if headers else plate.name
-    return Export(plate, name or "plate", None, records, _wave_names(settings))
+    above = next(each.name for each in (plate, *plate.parents) if not STEP.fullmatch(each.name))
+    return Export(plate, headers[0].stem if headers else above or "plate", None, records, _wave_names(settings))
 
 
-def _steps(below: Path) -> dict[str, int]:
-    """The time point and plane that the folders below the plate's say."""
-    found = (STEP.fullmatch(part) for part in below.parts)
-    return {match[1].lower(): int(match[2]) for match in found if match}
+def _steps(folder: Path) -> dict[str, int]:
+    """The time point and plane that a folder's name and those above it say."""
+    steps: dict[str, int] = {}
+    while match := STEP.fullmatch(folder.name):
+        steps[match[1].lower()] = int(match[2])
+        folder = folder.parent
+    return steps
 
 
 def _read_header(path: Path, faults: Faults) -> dict[str, list[str]]:

@@ -229,6 +229,14 @@ def test_imagexpress_time_points_and_planes_are_folders(tmp_path: Path) -> None:
     assert preview(tmp_path, times={1: 24, 2: 72})["images"] == 4
 
 
+def test_an_imagexpress_time_point_s_folder_alone(tmp_path: Path) -> None:
+    """It says its plate and time point when the images of that folder only are asked for."""
+    folder = touch(header(tmp_path / "p") / "TimePoint_2", f"ZStep_1/Exp1_A01_s1_w1{GUID}.tif")
+    screen = read_screen(folder, dry_run=True, times={2: 72})
+    assert rows(screen, "plate", "well", "time_h", "path") == [("p", "A01", 72.0, f"ZStep_1/Exp1_A01_s1_w1{GUID}.tif")]
+    assert read_screen(folder / "ZStep_1", dry_run=True, times={2: 72}).n_images == 1
+
+
 def test_imagexpress_plates_of_one_name_are_told_apart(tmp_path: Path) -> None:
     for folder in ("101", "102"):
         touch(header(tmp_path / folder), "Exp1_A01_s1_w1.tif")
