@@ -2,7 +2,8 @@
 
 Where an image stands is in its file's name, ``<plate>_<well>[_s<site>][_w<wave>][<GUID>].tif``, and in the folders
 ``TimePoint_<n>`` and ``ZStep_<n>`` above it. The HTD file says which wells were to be imaged, and the waves' names.
-Thumbnails (``_thumb``) and MetaXpress' own projections (``ZStep_0``) are no images of the screen.
+Thumbnails (``_thumb``) are no images of the screen, nor are MetaXpress' own projections (in ``ZStep_0``, or above the
+folders of planes) of planes that are there.
 """
 
 import csv
@@ -69,24 +70,17 @@ def _is_image(name: str) -> bool:
 
 def _read_plate(plate: Path, listings: Sequence[Listing], faults: Faults) -> Export:
     headers = [each.folder / name for each in listings for name in each.files if _is_header(name)]
-    records: list[Record] = []
+    planes: list[Record] = []
+    alone: list[Record] = []
     for each in listings:
         steps = _steps(each.folder)
         for name in each.files:
             match = IMAGE_NAME.fullmatch(name)
-            if match is None or match["thumb"] or steps.get("zstep", 1) == 0:
-                continue
-            file = (each.folder / name).relative_to(plate).as_posix()
-            records.append(
-                Record(
-                    file=file,
-                    well=match["well"].upper(),
-                    field=int(match["site"] or 1),
-                    time_point=steps.get("timepoint", 1),
-                    channel=str(int(match["wave"] or 1)),
-                    z=steps.get("zstep", 1),
-                )
-            )
+            if match is not None and not match["thumb"]:
+                file = (each.folder / name).relative_to(plate).as_posix()
+                (planes if steps.get("zstep") else alone).append(_record(file, match, steps))
+    stacks = {_stack(record) for record in planes}
+    records = [record for record in alone if _stack(record) not in stacks] + planes
     settings = _read_header(headers[0], faults) if headers else {}
     there = {record.well for record in records}
     records += [
@@ -96,6 +90,22 @@ def _read_plate(plate: Path, listings: Sequence[Listing], faults: Faults) -> Exp
     ]
     above = next(each.name for each in (plate, *plate.parents) if not STEP.fullmatch(each.name))
     return Export(plate, headers[0].stem if headers else above or "plate", None, records, _wave_names(settings))
+
+
+def _record(file: str, match: "re.Match[str]", steps: Mapping[str, int]) -> Record:
+    return Record(
+        file=file,
+        well=match["well"].upper(),
+        field=int(match["site"] or 1),
+        time_point=steps.get("timepoint", 1),
+        channel=str(int(match["wave"] or 1)),
+        z=steps.get("zstep", 1),
+    )
+
+
+def _stack(record: Record) -> tuple[str | int | None, ...]:
+    """What the planes of one stack have in common."""
+    return record.well, record.field, record.time_point, record.channel
 
 
 def _steps(folder: Path) -> dict[str, int]:

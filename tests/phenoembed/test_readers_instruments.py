@@ -229,6 +229,20 @@ def test_imagexpress_time_points_and_planes_are_folders(tmp_path: Path) -> None:
     assert preview(tmp_path, times={1: 24, 2: 72})["images"] == 4
 
 
+@pytest.mark.parametrize("folder", ["", "ZStep_0"])
+def test_imagexpress_projections_are_images_where_no_plane_is(tmp_path: Path, folder: str) -> None:
+    """In an acquisition of stacks and single planes; a projection beside its stack is none of its planes."""
+    stack = [f"ZStep_{z}/Exp1_A01_s1_w1.tif" for z in (1, 2)]
+    others = [f"{folder}/Exp1_A01_s1_w{wave}.tif".lstrip("/") for wave in (1, 2)]
+    touch(header(tmp_path) / "TimePoint_1", *stack, *others)
+    screen = read_screen(tmp_path, dry_run=True)
+    assert rows(screen, "channel", "path", "z_paths") == [
+        ("1", f"TimePoint_1/{stack[0]}", [f"TimePoint_1/{each}" for each in stack]),
+        ("2", f"TimePoint_1/{others[1]}", None),
+    ]
+    assert not screen.rejected.num_rows
+
+
 def test_an_imagexpress_time_point_s_folder_alone(tmp_path: Path) -> None:
     """It says its plate and time point when the images of that folder only are asked for."""
     folder = touch(header(tmp_path / "p") / "TimePoint_2", f"ZStep_1/Exp1_A01_s1_w1{GUID}.tif")
