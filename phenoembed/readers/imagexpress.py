@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from phenoembed.readers.cells import row_name
 from phenoembed.readers.exports import Export, Record, assemble
 from phenoembed.readers.options import Options
 from phenoembed.readers.sheet import Faults
 from phenoembed.readers.tree import Listing, Tree, folders_with
 from phenoembed.screen import Screen
+from phenoembed_store.plate_layout import row_name, well_name
 
 GUID = r"[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12}"
 IMAGE_NAME = re.compile(
@@ -93,13 +93,15 @@ def _read_plate(plate: Path, listings: Sequence[Listing], faults: Faults) -> Exp
 
 
 def _record(file: str, match: "re.Match[str]", steps: Mapping[str, int]) -> Record:
+    place = well_name(match["well"])
     return Record(
         file=file,
-        well=match["well"].upper(),
+        well=place,
         field=int(match["site"] or 1),
         time_point=steps.get("timepoint", 1),
         channel=str(int(match["wave"] or 1)),
         z=steps.get("zstep", 1),
+        reason=None if place else f"its name's well '{match['well']}' is none (rows A-AF, columns 1-48)",
     )
 
 
@@ -141,14 +143,14 @@ def _split(text: str, path: Path, faults: Faults) -> list[list[str]]:
 def _selected_wells(settings: Mapping[str, Sequence[str]]) -> list[str]:
     """The wells whose selection is TRUE, row by row."""
     wells = []
-    for key, cells in settings.items():
+    for key, values in settings.items():
         match = re.fullmatch(r"WellsSelection([1-9]|[12]\d|3[0-2])", key)
         if match:
-            selected = (column for column, cell in enumerate(cells[:48], start=1) if cell.strip().upper() == "TRUE")
+            selected = (column for column, cell in enumerate(values[:48], start=1) if cell.strip().upper() == "TRUE")
             wells += [f"{row_name(int(match[1]))}{column:02d}" for column in selected]
     return wells
 
 
 def _wave_names(settings: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    waves = {key.removeprefix("WaveName"): cells[0] for key, cells in settings.items() if cells and cells[0]}
+    waves = {key.removeprefix("WaveName"): values[0] for key, values in settings.items() if values and values[0]}
     return {wave: name for wave, name in waves.items() if wave.isdecimal()}

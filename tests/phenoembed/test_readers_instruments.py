@@ -191,7 +191,7 @@ def test_imagexpress_names_and_header(tmp_path: Path) -> None:
     """Sites and waves are in the names, waves' names in the header; thumbnails are no images."""
     header(tmp_path / "p", '"WellsSelection1", TRUE, FALSE, TRUE', '"WaveName1", "Brightfield"', '"WaveName2", "GFP"')
     names = (f"Exp1_A01_s2_w1{GUID}.tif", f"Exp1_A01_s2_w2{GUID}.TIF", f"Exp1_A01_s2_w1_thumb{GUID}.tif")
-    touch(tmp_path / "p", *names, "Exp1_B02_C03_s10_w1.tif", "notes.tif")
+    touch(tmp_path / "p", *names, "Exp1_B02_C03_s10_w1.tif", "Exp1_Z00_s1_w1.tif", "notes.tif")
     screen = read_screen(tmp_path, dry_run=True)
     assert screen.reader == "imagexpress"
     assert rows(screen, "plate", "well", "field", "channel") == [
@@ -199,7 +199,10 @@ def test_imagexpress_names_and_header(tmp_path: Path) -> None:
         ("Exp1", "A01", 2, "2"),
         ("Exp1", "C03", 10, "1"),
     ]
-    assert rejected(screen) == [("A03", None, "Exp1.HTD selects the well, but there is no image of it")]
+    assert rejected(screen) == [
+        (None, "p/Exp1_Z00_s1_w1.tif", "its name's well 'Z00' is none (rows A-AF, columns 1-48)"),
+        ("A03", None, "Exp1.HTD selects the well, but there is no image of it"),
+    ]
     assert "channels: 1 is Brightfield, 2 is GFP" in screen.notes
     assert rows(read_screen(lay_out(tmp_path, "A01,taxol,1", "C03,DMSO,"), channel="1"), "channel", "role") == [
         ("1", "control"),

@@ -60,6 +60,12 @@ def test_roles(tmp_path: Path, compound: str, dose: str, role: str, expected: tu
     assert tuple(screen.table.select(["compound", "concentration_um", "role"]).to_pylist()[0].values()) == expected
 
 
+@pytest.mark.parametrize("written", ["A02", "a2", "A002", "A-2", "A 02", "A:2", "a_02", "R01C02", "r1c2"])
+def test_wells_however_they_are_written(tmp_path: Path, written: str) -> None:
+    screen = read_screen(write(tmp_path, HEADER, f"a.tif,P1,{written},1,24,DMSO,"))
+    assert screen.table.column("well").to_pylist() == ["A02"]
+
+
 @pytest.mark.parametrize(
     ("line", "fault"),
     [

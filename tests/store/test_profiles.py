@@ -378,6 +378,22 @@ def test_decimal_commas_and_text_over_lines_are_said(tmp_path: Path) -> None:
     ]
 
 
+def test_a_table_is_joined_on_wells_and_doses_however_they_are_written(tmp_path: Path) -> None:
+    """``a1``, ``R02C01`` and 100 nM are A01, B01 and 0.1 micromolar of the profiles."""
+    profiles, wells, doses = (tmp_path / f"{name}.csv" for name in ("profiles", "wells", "doses"))
+    profiles.write_text("plate,well,compound,concentration_um,f0\nP1,A01,a,0.1,1\nP1,B-1,a,2,2\nP1,C01,a,3,3\n")
+    wells.write_text("plate,well,time_h\nP1,a1,24\nP1,R02C01,48\nP1,C001,72\n")
+    doses.write_text("compound,dose_nM,moa\na,100,x\na,2000,y\n")
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    told = store.import_profiles(profiles, joined=[wells, doses])["joined"]
+    assert [(one["matched"], one["unmatched"]) for one in told] == [(3, 0), (2, 1)]
+    asked = "SELECT well, time_h, moa FROM images ORDER BY well"
+    assert store.sql(asked).fetchall() == [("A01", 24.0, "x"), ("B01", 48.0, "y"), ("C01", 72.0, None)]
+    wells.write_text("plate,well,time_h\nP1,a1,24\nP1,A01,48\n")
+    with pytest.raises(StoreError, match=r"says two things of P1, A01: its time_h is '24' and '48'"):
+        store.import_profiles(profiles, joined=[wells], name="other")
+
+
 def test_a_file_that_is_no_anndata_says_so(tmp_path: Path) -> None:
     pytest.importorskip("anndata")
     (tmp_path / "profiles.h5ad").write_bytes(b"no HDF5")
