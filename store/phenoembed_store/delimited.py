@@ -53,6 +53,21 @@ def scan_text(connection: "DuckDBPyConnection", path: Path) -> "DuckDBPyRelation
     return _stripped(relation, text, unnamed)
 
 
+def lines_of_rows(path: Path) -> list[int] | None:
+    """The line of a file that each of its rows begins on; None where a row is a line, and no line is blank."""
+    with _bytes_of(path) as file:
+        if not any(b'"' in line or not line.strip() for line in file):
+            return None
+    lines, start = list[int](), 1
+    with _lines_of(path) as file:
+        rows = csv.reader(file, delimiter=_delimiter(path), skipinitialspace=True)
+        for row in rows:
+            if row:
+                lines.append(start)
+            start = rows.line_num + 1
+    return lines[1:]
+
+
 def _stripped(relation: "DuckDBPyRelation", text: Mapping[str, str], unnamed: Mapping[str, str]) -> "DuckDBPyRelation":
     """Cells of text without the blanks around them; columns of nothing but padded numbers are of numbers.
 
@@ -121,7 +136,12 @@ def _refuse_mangled(path: Path) -> None:
         try:
             wanted = len(next(rows, []))
             if not wanted:
-                raise StoreError(f"'{path}' is empty")
+                blank = any(rows)
+                raise StoreError(
+                    f"line 1 of '{path}' is blank, where the names of its columns are wanted"
+                    if blank
+                    else f"'{path}' is empty"
+                )
             start = rows.line_num + 1
             for row in rows:
                 if row and len(row) != wanted:

@@ -98,16 +98,16 @@ def plan_profiles(
     return Plan(encoder, source.name, screen, matched, names, dropped, because, listed, tuple(further))
 
 
-def describe(plan: Plan, piece: pa.Table, first: int) -> tuple[pa.Table, list[int]]:
+def describe(plan: Plan, piece: pa.Table, lines: Sequence[int]) -> tuple[pa.Table, list[int]]:
     """A piece's metadata under our names, complete, and how many of its rows each further table knows.
 
-    first: the number of its first row in the table.
+    lines: those of its rows in the file.
     """
     described, hits = _rename(piece, plan.matched), []
     for further in plan.further:
         described, found = _join(described, further)
         hits.append(found)
-    return _complete(described, plan.source, plan.screen, first), hits
+    return _complete(described, plan.source, plan.screen, lines), hits
 
 
 def as_images(plan: Plan, piece: pa.Table, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -264,7 +264,7 @@ def _equal(key: str) -> str:
     return f"abs({ours} - {theirs}) <= 1e-6 * abs({theirs})"
 
 
-def _complete(rows: pa.Table, source: str, screen: str | None, first: int) -> pa.Table:
+def _complete(rows: pa.Table, source: str, screen: str | None, lines: Sequence[int]) -> pa.Table:
     """Rows with SCREEN_SCHEMA's columns; what the table does not say gets its default."""
     for needed in ("plate", "well"):
         if needed not in rows.column_names:
@@ -286,19 +286,20 @@ def _complete(rows: pa.Table, source: str, screen: str | None, first: int) -> pa
     ]
     columns["well"] = [_text(well) or "" for well in columns["well"]]
     columns["screen"] = [screen] * n if screen else columns.get("screen", [Path(source).stem.split(".")[0]] * n)
-    columns.setdefault("path", [f"{source}:{first + i + 2}" for i in range(n)])  # as an editor numbers a file's lines
+    columns.setdefault("path", [f"{source}:{line}" for line in lines])
     columns.setdefault("replicate", columns["plate"])
     for name, value in DEFAULTS.items():
         columns[name] = [value if one is None else one for one in columns.get(name, [value] * n)]
-    front = [_typed(columns[f.name], f, first) for f in SCREEN_SCHEMA]
+    front = [_typed(columns[f.name], f, lines) for f in SCREEN_SCHEMA]
     others = [name for name in rows.column_names if name not in SCREEN_SCHEMA.names]
     return pa.table([*front, *(rows.column(name) for name in others)], names=[*SCREEN_SCHEMA.names, *others])
 
 
-def _typed(values: Sequence[Any], field: pa.Field, first: int) -> pa.Array:
+def _typed(values: Sequence[Any], field: pa.Field, lines: Sequence[int]) -> pa.Array:
     if field.type == pa.string():
-        return pa.array([_name(value, field.name, first + i + 2) for i, value in enumerate(values)], field.type)
-    return pa.array([_number(value, field, first + i + 2) for i, value in enumerate(values)], field.type)
+        named = [_name(value, field.name, line) for value, line in zip(values, lines, strict=True)]
+        return pa.array(named, field.type)
+    return pa.array([_number(value, field, line) for value, line in zip(values, lines, strict=True)], field.type)
 
 
 def _name(value: Any, name: str, line: int) -> str | None:

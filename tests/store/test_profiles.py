@@ -394,6 +394,27 @@ def test_a_table_is_joined_on_wells_and_doses_however_they_are_written(tmp_path:
         store.import_profiles(profiles, joined=[wells], name="other")
 
 
+def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
+    """Blank lines are no rows, and a cell in quotes may have several."""
+    good = 'plate,well,f0,note\r\n\r\nP1,A01,1,"one\r\n\r\nthree"\r\n\r\nP1,A02,2,\r\n'
+    path = tmp_path / "t.csv"
+    path.write_bytes(good.encode())
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    assert store.import_profiles(path)["remarks"][1:] == [
+        "'note' has text on several lines in line 3: is a quote (\") not closed there?"
+    ]
+    assert store.sql("SELECT path FROM images ORDER BY well").fetchall() == [("t.csv:3",), ("t.csv:7",)]
+    path.write_bytes((good + "\r\n,A03,3,\r\n").encode())
+    with pytest.raises(StoreError, match="plate is empty in line 9,"):
+        store.import_profiles(path, name="other")
+    path.write_bytes((good + "\r\nP1,A02,3,\r\n").encode())
+    with pytest.raises(StoreError, match=r"lines 7 and 9 of 't\.csv' are the same image"):
+        store.import_profiles(path, name="other")
+    path.write_bytes(b"\r\n" + good.encode())
+    with pytest.raises(StoreError, match=r"line 1 of '.*t\.csv' is blank, where the names of its columns are wanted"):
+        store.import_profiles(path, name="other")
+
+
 def test_a_file_that_is_no_anndata_says_so(tmp_path: Path) -> None:
     pytest.importorskip("anndata")
     (tmp_path / "profiles.h5ad").write_bytes(b"no HDF5")
