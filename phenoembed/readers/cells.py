@@ -22,8 +22,8 @@ def well(text: str) -> str:
 def number(text: str, name: str, unit: str) -> float:
     """A finite number; a unit is never guessed from the text."""
     if NUMBER.fullmatch(text) is None or not math.isfinite(float(text)):
-        hint = " and a decimal point" if re.fullmatch(r"\d+,\d+", text) else ""
-        raise ValueError(f"{name} '{text}' is not a number; write {unit}, without a unit{hint}")
+        hint = " with a decimal point" if re.fullmatch(r"\d+,\d+", text) else ""
+        raise ValueError(f"{name} '{text}' is not a number; write {unit}{hint}, without a unit")
     return float(text) + 0.0  # -0 is 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from phenoembed.readers.exports import Export, Record, assemble
 from phenoembed.readers.options import Options
 from phenoembed.readers.sheet import Faults
-from phenoembed.readers.tree import Listing, Tree, folders_with
+from phenoembed.readers.tree import Listing, Tree, folders_with, left_out
 from phenoembed.screen import Screen
 from phenoembed_store.plate_layout import row_name, well_name
 
@@ -34,7 +34,10 @@ def is_imagexpress(tree: Tree) -> bool:
 def read_imagexpress(folder: Path, tree: Tree, options: Options) -> Screen:
     """Read every plate at or below a folder as one screen. Raises ``ManifestError`` with all of their faults."""
     faults = Faults(str(folder))
-    exports = [_read_plate(plate, listings, faults) for plate, listings in _plates(tree).items()]
+    plates = _plates(tree)
+    exports = [_read_plate(plate, listings, faults) for plate, listings in plates.items()]
+    folders = {each.folder for listings in plates.values() for each in listings}
+    notes = left_out(tree, lambda each, name: each in folders and not IMAGE_NAME.fullmatch(name))
     if not exports:
         faults.add("there is no .HTD file, and no image named like Plate_A01_s1_w1.tif")
     stems = [export.plate for export in exports]
@@ -42,7 +45,7 @@ def read_imagexpress(folder: Path, tree: Tree, options: Options) -> Screen:
         export._replace(plate=f"{export.folder.name}_{export.plate}") if stems.count(export.plate) > 1 else export
         for export in exports
     ]
-    return assemble(folder, "imagexpress", named, options, faults)
+    return assemble(folder, "imagexpress", named, options, faults, notes)
 
 
 def _plates(tree: Tree) -> dict[Path, list[Listing]]:

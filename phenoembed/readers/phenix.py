@@ -18,7 +18,7 @@ from phenoembed.readers import cells
 from phenoembed.readers.exports import Export, Record, assemble
 from phenoembed.readers.options import Options
 from phenoembed.readers.sheet import Faults
-from phenoembed.readers.tree import Listing, Tree
+from phenoembed.readers.tree import Listing, Tree, left_out
 from phenoembed.readers.xml import attributes_of, local_name, seconds, xml_fault
 from phenoembed.screen import Screen
 
@@ -41,10 +41,14 @@ def is_phenix(tree: Tree) -> bool:
 def read_phenix(folder: Path, tree: Tree, options: Options) -> Screen:
     """Read every measurement at or below a folder as one screen. Raises ``ManifestError`` with all of their faults."""
     faults = Faults(str(folder))
-    exports = [_read_measurement(home, listings, faults) for home, listings in _measurements(tree).items()]
+    measurements = _measurements(tree)
+    exports = [_read_measurement(home, listings, faults) for home, listings in measurements.items()]
+    listed = {os.path.basename(record.file or "") for export in exports for record in export.records}
+    folders = {each.folder for listings in measurements.values() for each in listings}
+    notes = left_out(tree, lambda each, name: each in folders and name not in listed)
     if not exports:
         faults.add("there is no Index.idx.xml, and no image named like r01c01f01p01-ch1sk1fk1fl1.tiff")
-    return assemble(folder, "phenix", exports, options, faults)
+    return assemble(folder, "phenix", exports, options, faults, notes)
 
 
 def _measurements(tree: Tree) -> dict[Path, list[Listing]]:

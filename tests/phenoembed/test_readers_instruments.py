@@ -86,12 +86,14 @@ def test_phenix_names(tmp_path: Path) -> None:
 def test_phenix_index(tmp_path: Path) -> None:
     """The index says where an image stands, which plate it is, and what its channel is called."""
     images = index_file(tmp_path / "x" / "Images", entry(), entry(PlaneID=2, URL="second.tiff"))
-    touch(images, "r01c02f03p01-ch1sk1fk1fl1.tiff", "second.tiff")
+    touch(images, "r01c02f03p01-ch1sk1fk1fl1.tiff", "second.tiff", "third.png")
     screen = read_screen(lay_out(tmp_path, "A02,taxol,1"))
     assert rows(screen, "plate", "well", "field", "compound") == [("Plate7", "A02", 3, "taxol")]
     first, second = screen.table.column("z_paths")[0].as_py()
     assert (first, second) == ("x/Images/r01c02f03p01-ch1sk1fk1fl1.tiff", "x/Images/second.tiff")
-    assert "channels: 1 is Brightfield" in screen.notes
+    assert {"channels: 1 is Brightfield", "images of other names, left out: 1 ('x/Images/third.png')"} <= {
+        *screen.notes
+    }
     assert preview(tmp_path) == {
         "reader": "phenix",
         "files": 2,
@@ -192,6 +194,7 @@ def test_imagexpress_names_and_header(tmp_path: Path) -> None:
     header(tmp_path / "p", '"WellsSelection1", TRUE, FALSE, TRUE', '"WaveName1", "Brightfield"', '"WaveName2", "GFP"')
     names = (f"Exp1_A01_s2_w1{GUID}.tif", f"Exp1_A01_s2_w2{GUID}.TIF", f"Exp1_A01_s2_w1_thumb{GUID}.tif")
     touch(tmp_path / "p", *names, "Exp1_B02_C03_s10_w1.tif", "Exp1_Z00_s1_w1.tif", "notes.tif")
+    touch(tmp_path / "elsewhere", "notes.tif")
     screen = read_screen(tmp_path, dry_run=True)
     assert screen.reader == "imagexpress"
     assert rows(screen, "plate", "well", "field", "channel") == [
@@ -204,6 +207,7 @@ def test_imagexpress_names_and_header(tmp_path: Path) -> None:
         ("A03", None, "Exp1.HTD selects the well, but there is no image of it"),
     ]
     assert "channels: 1 is Brightfield, 2 is GFP" in screen.notes
+    assert "images of other names, left out: 1 ('p/notes.tif')" in screen.notes
     assert rows(read_screen(lay_out(tmp_path, "A01,taxol,1", "C03,DMSO,"), channel="1"), "channel", "role") == [
         ("1", "control"),
         ("1", "treated"),

@@ -87,7 +87,7 @@ def test_wells_however_they_are_written(tmp_path: Path, written: str) -> None:
         ),
         (
             'a.tif,P1,A01,1,24,taxol,"0,5"',
-            "row 2: concentration_um '0,5' is not a number; write micromolar, without a unit and a decimal point",
+            "row 2: concentration_um '0,5' is not a number; write micromolar with a decimal point, without a unit",
         ),
         ("a.tif,P1,A01,1,24,taxol,-1", "row 2: concentration_um '-1' is negative"),
         ("a.tif,P1,A01,1,24,taxol,", "row 2: concentration_um is empty; a treated well needs micromolar"),

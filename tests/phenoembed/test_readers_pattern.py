@@ -48,6 +48,17 @@ def test_named_groups_are_columns(tmp_path: Path) -> None:
     assert told in faults(tmp_path, pattern=PATTERN, times={1: 24, 2: 72})
 
 
+def test_time_points_from_zero_and_images_of_other_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Hours go to time points in order, whether they count from 0 or 1; an image that does not match is told."""
+    touch(tmp_path, "P1/0203_f1_t0_dapi.tif", "P1/0101_f2_t1_gfp.tif", "P1/0101_f2.TIF", "P1/readme.txt")
+    screen = read_screen(tmp_path, pattern=PATTERN, times={1: 24, 2: 72})
+    assert rows(screen, "well", "time_h") == [("A01", 72.0), ("B03", 24.0)]
+    note = "images of other names, left out: 1 ('P1/0101_f2.TIF')"
+    assert note in screen.notes
+    preview(tmp_path, pattern=PATTERN)
+    assert note in caplog.messages
+
+
 def test_a_pattern_may_leave_things_out(tmp_path: Path) -> None:
     """The plate is the folder, the field 1, and --times with one value gives the hours."""
     touch(tmp_path, "P7/B03.tif")
