@@ -136,7 +136,16 @@ def _read_index(path: Path, faults: Faults) -> tuple[str | None, list[Record], d
                 )
             elif name == "Entry" and "ChannelName" in said and "ChannelID" in attributes:  # Harmony 6 names them so
                 channels[attributes["ChannelID"]] = said["ChannelName"]
-    return plate, records, channels
+    return plate, list(_with_time_points(records)), channels
+
+
+def _with_time_points(records: Sequence[Record]) -> Iterator[Record]:
+    """Time points as the files' names count them, from 1; entries may count from 0."""
+    from_zero = any(record.time_point == 0 for record in records)
+    for record in records:
+        named = IMAGE_NAME.fullmatch(os.path.basename(record.file or ""))
+        point = None if record.time_point is None else record.time_point + from_zero
+        yield record._replace(time_point=int(named["time"]) if named else point)
 
 
 def _elements(path: Path) -> Iterator[tuple[str, dict[str, str], Mapping[str, str]]]:
@@ -159,16 +168,11 @@ def _record(said: Mapping[str, str]) -> Record:
         reasons.append("the entry names no file")
     if (state := said.get("State", "Ok")).casefold() != "ok":
         reasons.insert(0, f"the instrument reports: {state}")
-    named = IMAGE_NAME.fullmatch(re.split(r"[\\/]", url or "")[-1])
     return Record(
         file=url.replace("\\", "/") if url else None,
         well=cells.well_at(row, column, reasons),
         field=field,
-        time_point=int(named["time"])
-        if named
-        else None
-        if time is None
-        else time + 1,  # names count from 1, entries from 0
+        time_point=time,
         channel=None if channel is None else str(channel),
         z=z,
         seconds=seconds(said.get("AbsTime")),

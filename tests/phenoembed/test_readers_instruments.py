@@ -165,10 +165,10 @@ def test_a_phenix_archive_has_a_folder_a_well(tmp_path: Path, index: str | None)
     assert read_screen(home / "images" / "r01c02", dry_run=True, times={1: 24, 2: 48}).n_images == 4
 
 
-def test_phenix_files_of_other_names_have_their_entry_s_time(tmp_path: Path) -> None:
-    """Entries count time points from 0, ``--times`` from 1."""
-    old = "001002-1-001001001.tif"
-    touch(index_file(tmp_path, entry(URL=old)), old)
+@pytest.mark.parametrize(("file", "point"), [("001002-1-001001001.tif", 0), ("r01c02f03p01-ch1.tiff", 1)])
+def test_phenix_files_of_other_names_have_their_entry_s_time(tmp_path: Path, file: str, point: int) -> None:
+    """Entries count time points from 0 or 1, ``--times`` from 1."""
+    touch(index_file(tmp_path, entry(URL=file, TimepointID=point)), file)
     assert rows(read_screen(tmp_path, dry_run=True, times={1: 24}), "time_h") == [(24.0,)]
 
 
