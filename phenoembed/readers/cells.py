@@ -46,6 +46,11 @@ def known_whole(text: str | None, name: str, reasons: list[str]) -> int | None:
         return None
 
 
+def well_of(row: str, column: str) -> str:
+    """The text of a well: ``2`` and ``3``, or ``B`` and ``3``, are ``B3``."""
+    return f"{row_name(int(row)) if row.isdecimal() and 1 <= int(row) <= 32 else row}{column}"
+
+
 def well_at(row: int | None, column: int | None, reasons: list[str]) -> str | None:
     """The well of a row and column, from 1; None, with a reason, where no plate has one."""
     if row is None or column is None:

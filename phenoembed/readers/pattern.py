@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
+from phenoembed.readers import cells
 from phenoembed.readers.manifest import screen_of_sheet
 from phenoembed.readers.options import Options
 from phenoembed.readers.sheet import Faults, Sheet
 from phenoembed.readers.tree import Tree, left_out
 from phenoembed.screen import Screen
 from phenoembed_store.errors import ManifestError
-from phenoembed_store.plate_layout import row_name
 
 
 def read_pattern(folder: Path, tree: Tree, options: Options) -> Screen:
@@ -62,8 +62,7 @@ def _row(match: "re.Match[str]", from_zero: bool, options: Options, faults: Faul
     said: dict[str, str | None] = {"path": path, "plate": PurePosixPath(path).parent.name or "plate", "field": "1"}
     said |= {name: text.strip() or None if text is not None else None for name, text in match.groupdict().items()}
     if "well" not in said:
-        row, column = said.pop("row") or "", said.pop("column") or ""
-        said["well"] = f"{row_name(int(row)) if row.isdecimal() and 1 <= int(row) <= 32 else row}{column}"
+        said["well"] = cells.well_of(said.pop("row") or "", said.pop("column") or "")
     point = said.pop("time_point", None)
     if "time_h" not in said and "time_h" not in options.mapping:
         said["time_h"] = _hours(point, from_zero, options, faults)

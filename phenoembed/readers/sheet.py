@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from phenoembed_store.delimited import WORKBOOKS
 from phenoembed_store.errors import ManifestError
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -81,6 +82,8 @@ def _read_text(path: Path, faults: Faults) -> Sheet:
 
 def _decode(content: bytes, faults: Faults) -> tuple[str, tuple[str, ...]]:
     """The text of UTF-8, or of Windows-1252 (what spreadsheets save as CSV), which is noted."""
+    if content.startswith(WORKBOOKS):
+        raise ManifestError(faults.source, ["this is a workbook; save its sheet as CSV"])
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ManifestError(faults.source, ["the file is UTF-16; save it as UTF-8"])
     notes: tuple[str, ...] = ()

@@ -20,6 +20,9 @@ TEXT = frozenset(("screen", "plate", "well", "channel", "replicate", "compound",
 
 DELIMITERS = ",\t;|"
 
+WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")
+"""How files of spreadsheet programs begin, which are saved as CSV to be read."""
+
 _PADDING = "chr(32) || chr(9) || chr(160)"  # as SQL: the blank, the tab, the blank that does not break a line
 
 
@@ -29,11 +32,13 @@ def scan_text(connection: "DuckDBPyConnection", path: Path) -> "DuckDBPyRelation
     What separates and quotes cells is said, not found out: DuckDB would read quotes as letters where one is not closed,
     and take rows that begin with # for comments.
 
-    Raises StoreError where the file is not what its first line announces, names two columns alike, or leaves a quote
-    open; duckdb.Error where it cannot be read.
+    Raises StoreError where the file is a workbook or not what its first line announces, names two columns alike, or
+    leaves a quote open; duckdb.Error where it cannot be read.
     """
     import duckdb
 
+    if _begins(path) in WORKBOOKS:
+        raise StoreError(f"'{path}' is a workbook: save its sheet as CSV")
     header = _header(path)
     _refuse_doubles(path, header)
     if _has_quotes(path):
@@ -156,6 +161,11 @@ def _refuse_mangled(path: Path) -> None:
             ) from None
         except (OSError, EOFError) as error:
             raise StoreError(f"cannot read '{path}': {error}") from None
+
+
+def _begins(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
 
 
 def _delimiter(path: Path) -> str:

@@ -257,6 +257,7 @@ ROWS = "P1,A01,a,1,0.5,1.5\nP1,A02,b,2,2.5,3.5\nP1,A03,DMSO,0,1,1\n"
         ((HEAD + ROWS + "P9,A04,c,1,2,3,4\n").encode(), {}, "line 5 of .* has 7 cells, its header 6"),
         ((HEAD + ROWS).replace("P1,A01,a", "P1,A01,caf\xe9").encode("latin-1"), {}, "is not in UTF-8"),
         ((HEAD + ROWS).encode("utf-16"), {}, "is not in UTF-8"),
+        (b"PK\x03\x04\x14\x00", {}, "is a workbook: save its sheet as CSV"),
         ((HEAD + ROWS).replace("a,1,", "a,1 uM,").encode(), {}, "concentration_um is '1 uM' in line 2"),
         ((HEAD + ROWS).replace("b,2,", "b,-2,").encode(), {}, "concentration_um is '-2' in line 3"),
         ((HEAD + ROWS).replace("A02", "A01").encode(), {}, "lines 2 and 3 of 'profiles.csv' are the same image"),
