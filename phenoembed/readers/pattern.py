@@ -31,6 +31,7 @@ def read_pattern(folder: Path, tree: Tree, options: Options) -> Screen:
         example = f", e.g. {sorted(files)[0].as_posix()}" if files else ""
         faults.add(f"--pattern matches none of the {len(files):,} files{example}; it has to match the whole path")
     faults.raise_any()
+    faults.files = [match.group() for match in matches]
     from_zero = "time_point" in pattern.groupindex and any(
         re.fullmatch("0+", each["time_point"] or "") for each in matches
     )

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,14 +19,21 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 @dataclass
 class Faults:
-    """The faults of one file, told in the order of its rows: first those of the whole file, then row by row."""
+    """The faults of one file, told in the order of its rows: first those of the whole file, then row by row.
+
+    ``files``: what a row stands for where no person sees rows, from row 1 on.
+    """
 
     source: str
     found: list[tuple[int, str]] = field(default_factory=list)
+    files: Sequence[str] = ()
+
+    def place(self, row: int) -> str:
+        return f"'{self.files[row - 1]}'" if self.files else f"row {row}"
 
     def add(self, fault: str, row: int = 0) -> None:
         """``row`` is the number a person gives the row: the line in a text file, 1 for the first row of Parquet."""
-        self.found.append((row, f"row {row}: {fault}" if row else fault))
+        self.found.append((row, f"{self.place(row)}: {fault}" if row else fault))
 
     def raise_any(self) -> None:
         if self.found:
