@@ -234,6 +234,9 @@ def test_imagexpress_time_points_and_planes_are_folders(tmp_path: Path) -> None:
     assert rows(screen, "time_h") == [(24.0,), (72.0,)]
     assert [len(planes) for planes in screen.table.column("z_paths").to_pylist()] == [2, 2]
     assert preview(tmp_path, times={1: 24, 2: 72})["images"] == 4
+    told = read_screen(tmp_path, dry_run=True, times={1: 24, 2: 72, 3: 96}).notes
+    assert "--times: there is no time point for 96 h" in told
+    assert not any("--times" in note for note in screen.notes)
 
 
 @pytest.mark.parametrize("folder", ["", "ZStep_0"])
