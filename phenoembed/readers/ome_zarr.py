@@ -20,6 +20,7 @@ from phenoembed.screen import Screen
 from phenoembed_store.errors import ImageError, MissingExtra
 
 SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "millisecond": 1e-3}
+LONGEST = 1e12  # seconds between two time points; a scale that says more is mangled
 
 
 def is_ome_zarr(tree: Tree) -> bool:
@@ -108,7 +109,8 @@ def _seconds_a_step(scales: Mapping[str, Any], axes: Sequence[str]) -> float | N
         each.get("coordinateTransformations", []) for each in (scales["datasets"][0], scales)
     )  # one after the other
     steps = [float(each["scale"][time]) for transformations in said for each in transformations if "scale" in each]
-    return None if unit is None or not steps else math.prod(steps) * unit
+    step = math.nan if unit is None or not steps else math.prod(steps) * unit
+    return step if abs(step) < LONGEST else None
 
 
 def _attributes(group: Path, faults: Faults) -> dict[str, Any]:

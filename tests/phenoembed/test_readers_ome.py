@@ -87,6 +87,15 @@ def test_zarr_times_are_scaled_twice_and_acquisitions_told(tmp_path: Path) -> No
     assert "plate 'P7' has 2 acquisitions, taken as fields of one time point" in screen.notes
 
 
+@pytest.mark.parametrize("step", [1e306, float("nan"), float("inf")])
+def test_a_zarr_time_scale_that_is_none_is_a_fault(tmp_path: Path, step: float) -> None:
+    image = zarr.open_group(str(zarr_plate(tmp_path, 2, {"A/1": stack(1)}) / "A/1/0"))
+    scales = dict(image.attrs)["multiscales"]
+    scales[0]["coordinateTransformations"] = [{"type": "scale", "scale": [step, 1, 1, 1, 1]}]
+    image.attrs["multiscales"] = scales
+    assert "time point 1 has no time stamp; give its hours with --times" in str(preview(tmp_path)["faults"])
+
+
 def test_a_zarr_plane_changes_with_its_own_chunks_only(tmp_path: Path) -> None:
     """Size, time and hash are of the plane's chunk files: writing another plane changes none of them."""
     plate = zarr_plate(tmp_path, 3, {"A/1": stack(1)})
