@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -232,9 +233,9 @@ def _name(preparation: Preparation, key: tuple[str, ...]) -> str:
 def _load(file: Path) -> PlateLight | None:
     """What is kept of a plate; None where there is nothing, or nothing that can be read."""
     try:
-        with np.load(file) as kept:
+        with file.open("rb") as opened, np.load(opened) as kept:
             return PlateLight(float(kept["mean"]), float(kept["sd"]), kept["field"] if kept["field"].size else None)
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
 
 

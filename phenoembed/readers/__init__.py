@@ -132,6 +132,8 @@ def preview(folder: Path | str, **options: Any) -> dict[str, object]:
         reader = options.get("reader") or ("pattern" if options.get("pattern") else _recognise(root, walk(root)))
         nothing = {"files": 0, "images": 0, "plates": 0, "rejected": 0}
         return {"reader": reader, **nothing, "faults": list(error.faults)}
+    for note in screen.notes:
+        log.warning("%s", note)
     channels = sorted(screen.table.column("channel").unique().to_pylist(), key=lambda name: (len(name), name))
     if len(channels) > 1:
         listed = ", ".join(channels)

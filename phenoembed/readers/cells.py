@@ -4,26 +4,26 @@ import math
 import re
 from functools import lru_cache
 
+from phenoembed_store.plate_layout import row_name, well_name
 from phenoembed_store.schema import CONTROL_COMPOUND, ROLES
 from phenoembed_store.units import NUMBER
 
-WELL = re.compile(r"([A-Za-z]|[Aa][A-Fa-f])0{0,2}([1-9]|[1-3][0-9]|4[0-8])")  # up to AF48, of 1536 wells
 INT32_MAX = 2**31 - 1
 
 
 def well(text: str) -> str:
-    """``a1``, ``A1`` and ``A001`` are ``A01``; rows A-AF, columns 1-48."""
-    match = WELL.fullmatch(text)
-    if match is None:
+    """``a1``, ``A-1`` and ``R01C01`` are ``A01``; rows A-AF, columns 1-48."""
+    name = well_name(text)
+    if name is None:
         raise ValueError(f"well '{text}' is no well (rows A-AF, columns 1-48)")
-    return f"{match[1].upper()}{int(match[2]):02d}"
+    return name
 
 
 def number(text: str, name: str, unit: str) -> float:
     """A finite number; a unit is never guessed from the text."""
     if NUMBER.fullmatch(text) is None or not math.isfinite(float(text)):
-        hint = " and a decimal point" if re.fullmatch(r"\d+,\d+", text) else ""
-        raise ValueError(f"{name} '{text}' is not a number; write {unit}, without a unit{hint}")
+        hint = " with a decimal point" if re.fullmatch(r"\d+,\d+", text) else ""
+        raise ValueError(f"{name} '{text}' is not a number; write {unit}{hint}, without a unit")
     return float(text) + 0.0  # -0 is 0
 
 
@@ -46,9 +46,9 @@ def known_whole(text: str | None, name: str, reasons: list[str]) -> int | None:
         return None
 
 
-def row_name(row: int) -> str:
-    """A to AF of 1 to 32."""
-    return f"{'A' if row > 26 else ''}{chr(ord('A') + (row - 1) % 26)}"
+def well_of(row: str, column: str) -> str:
+    """The text of a well: ``2`` and ``3``, or ``B`` and ``3``, are ``B3``."""
+    return f"{row_name(int(row)) if row.isdecimal() and 1 <= int(row) <= 32 else row}{column}"
 
 
 def well_at(row: int | None, column: int | None, reasons: list[str]) -> str | None:

@@ -107,8 +107,9 @@ def _missing(ours: str, left: Sequence[str], names: Sequence[str]) -> str:
         return f"column '{ours}' is missing; the file has '{found}': --map {ours}={found}"
     if ours == "compound":
         return "column 'compound' is missing; --layout FILE says what is in the wells, or --map compound=THEIRS"
-    constant = '; --map "concentration_um=5 uM" gives all rows one' if ours == "concentration_um" else ""
-    return f"column '{ours}' is missing; the file has {', '.join(map(repr, names))}{constant}"
+    same = {"concentration_um": "5 uM", "time_h": "48 h"}.get(ours)
+    hint = f'; --map "{ours}={same}" gives all rows one' if same else ""
+    return f"column '{ours}' is missing; the file has {', '.join(map(repr, names))}{hint}"
 
 
 def _did_you_mean(name: str, names: Sequence[str]) -> str:

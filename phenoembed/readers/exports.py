@@ -253,6 +253,9 @@ def _notes(
         notes.append(f"channels: {', '.join(f'{number} is {name}' for number, name in sorted(channels.items()))}")
     if any(layout is None for layout in layouts):
         notes.append(f"no {NAME}: what is in the wells is not known")
+    points = {record.time_point for export in exports for record in export.records}
+    if unused := [f"{hour:g}" for point, hour in options.times.items() if point not in points]:
+        notes.append(f"--times: there is no time point for {', '.join(unused)} h")
     if not options.times and any(record.seconds is not None for export in exports for record in export.records):
         listed = ", ".join(f"{hour:g}" for hour in sorted({hour for each in hours for hour in each.values()}))
         notes.append(f"time_h is from the time stamps ({listed}); --times gives the hours after the compound")

@@ -2,7 +2,8 @@
 
 Where an image stands is in its file's name, ``<plate>_<well>[_s<site>][_w<wave>][<GUID>].tif``, and in the folders
 ``TimePoint_<n>`` and ``ZStep_<n>`` above it. The HTD file says which wells were to be imaged, and the waves' names.
-Thumbnails (``_thumb``) and MetaXpress' own projections (``ZStep_0``) are no images of the screen.
+Thumbnails (``_thumb``) are no images of the screen, nor are MetaXpress' own projections (in ``ZStep_0``, or above the
+folders of planes) of planes that are there.
 """
 
 import csv
@@ -10,12 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from phenoembed.readers.cells import row_name
 from phenoembed.readers.exports import Export, Record, assemble
 from phenoembed.readers.options import Options
 from phenoembed.readers.sheet import Faults
-from phenoembed.readers.tree import Listing, Tree, folders_with
+from phenoembed.readers.tree import Listing, Tree, folders_with, left_out
 from phenoembed.screen import Screen
+from phenoembed_store.plate_layout import row_name, well_name
 
 GUID = r"[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12}"
 IMAGE_NAME = re.compile(
@@ -33,7 +34,10 @@ def is_imagexpress(tree: Tree) -> bool:
 def read_imagexpress(folder: Path, tree: Tree, options: Options) -> Screen:
     """Read every plate at or below a folder as one screen. Raises ``ManifestError`` with all of their faults."""
     faults = Faults(str(folder))
-    exports = [_read_plate(plate, listings, faults) for plate, listings in _plates(tree).items()]
+    plates = _plates(tree)
+    exports = [_read_plate(plate, listings, faults) for plate, listings in plates.items()]
+    folders = {each.folder for listings in plates.values() for each in listings}
+    notes = left_out(tree, lambda each, name: each in folders and not IMAGE_NAME.fullmatch(name))
     if not exports:
         faults.add("there is no .HTD file, and no image named like Plate_A01_s1_w1.tif")
     stems = [export.plate for export in exports]
@@ -41,7 +45,7 @@ def read_imagexpress(folder: Path, tree: Tree, options: Options) -> Screen:
         export._replace(plate=f"{export.folder.name}_{export.plate}") if stems.count(export.plate) > 1 else export
         for export in exports
     ]
-    return assemble(folder, "imagexpress", named, options, faults)
+    return assemble(folder, "imagexpress", named, options, faults, notes)
 
 
 def _plates(tree: Tree) -> dict[Path, list[Listing]]:
@@ -49,7 +53,7 @@ def _plates(tree: Tree) -> dict[Path, list[Listing]]:
     found: dict[Path, list[Listing]] = {}
     for each in folders_with(tree, lambda name: _is_header(name) or IMAGE_NAME.fullmatch(name)):
         top = each.folder
-        while STEP.fullmatch(top.name):
+        while STEP.fullmatch(top.name) and top != tree[0].folder:
             top = top.parent
         found.setdefault(top, []).append(each)
     said = {top: [name for each in listings for name in each.files] for top, listings in found.items()}
@@ -69,24 +73,17 @@ def _is_image(name: str) -> bool:
 
 def _read_plate(plate: Path, listings: Sequence[Listing], faults: Faults) -> Export:
     headers = [each.folder / name for each in listings for name in each.files if _is_header(name)]
-    records: list[Record] = []
+    planes: list[Record] = []
+    alone: list[Record] = []
     for each in listings:
-        steps = _steps(each.folder.relative_to(plate))
+        steps = _steps(each.folder)
         for name in each.files:
             match = IMAGE_NAME.fullmatch(name)
-            if match is None or match["thumb"] or steps.get("zstep", 1) == 0:
-                continue
-            file = (each.folder / name).relative_to(plate).as_posix()
-            records.append(
-                Record(
-                    file=file,
-                    well=match["well"].upper(),
-                    field=int(match["site"] or 1),
-                    time_point=steps.get("timepoint", 1),
-                    channel=str(int(match["wave"] or 1)),
-                    z=steps.get("zstep", 1),
-                )
-            )
+            if match is not None and not match["thumb"]:
+                file = (each.folder / name).relative_to(plate).as_posix()
+                (planes if steps.get("zstep") else alone).append(_record(file, match, steps))
+    stacks = {_stack(record) for record in planes}
+    records = [record for record in alone if _stack(record) not in stacks] + planes
     settings = _read_header(headers[0], faults) if headers else {}
     there = {record.well for record in records}
     records += [
@@ -94,14 +91,35 @@ def _read_plate(plate: Path, listings: Sequence[Listing], faults: Faults) -> Exp
         for well in _selected_wells(settings)
         if well not in there
     ]
-    name = headers[0].stem if headers else plate.name
-    return Export(plate, name or "plate", None, records, _wave_names(settings))
+    above = next(each.name for each in (plate, *plate.parents) if not STEP.fullmatch(each.name))
+    return Export(plate, headers[0].stem if headers else above or "plate", None, records, _wave_names(settings))
 
 
-def _steps(below: Path) -> dict[str, int]:
-    """The time point and plane that the folders below the plate's say."""
-    found = (STEP.fullmatch(part) for part in below.parts)
-    return {match[1].lower(): int(match[2]) for match in found if match}
+def _record(file: str, match: "re.Match[str]", steps: Mapping[str, int]) -> Record:
+    place = well_name(match["well"])
+    return Record(
+        file=file,
+        well=place,
+        field=int(match["site"] or 1),
+        time_point=steps.get("timepoint", 1),
+        channel=str(int(match["wave"] or 1)),
+        z=steps.get("zstep", 1),
+        reason=None if place else f"its name's well '{match['well']}' is none (rows A-AF, columns 1-48)",
+    )
+
+
+def _stack(record: Record) -> tuple[str | int | None, ...]:
+    """What the planes of one stack have in common."""
+    return record.well, record.field, record.time_point, record.channel
+
+
+def _steps(folder: Path) -> dict[str, int]:
+    """The time point and plane that a folder's name and those above it say."""
+    steps: dict[str, int] = {}
+    while match := STEP.fullmatch(folder.name):
+        steps[match[1].lower()] = int(match[2])
+        folder = folder.parent
+    return steps
 
 
 def _read_header(path: Path, faults: Faults) -> dict[str, list[str]]:
@@ -128,14 +146,14 @@ def _split(text: str, path: Path, faults: Faults) -> list[list[str]]:
 def _selected_wells(settings: Mapping[str, Sequence[str]]) -> list[str]:
     """The wells whose selection is TRUE, row by row."""
     wells = []
-    for key, cells in settings.items():
+    for key, values in settings.items():
         match = re.fullmatch(r"WellsSelection([1-9]|[12]\d|3[0-2])", key)
         if match:
-            selected = (column for column, cell in enumerate(cells[:48], start=1) if cell.strip().upper() == "TRUE")
+            selected = (column for column, cell in enumerate(values[:48], start=1) if cell.strip().upper() == "TRUE")
             wells += [f"{row_name(int(match[1]))}{column:02d}" for column in selected]
     return wells
 
 
 def _wave_names(settings: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    waves = {key.removeprefix("WaveName"): cells[0] for key, cells in settings.items() if cells and cells[0]}
+    waves = {key.removeprefix("WaveName"): values[0] for key, values in settings.items() if values and values[0]}
     return {wave: name for wave, name in waves.items() if wave.isdecimal()}

@@ -3,6 +3,7 @@
 Of each field's image the array of full resolution is taken; plates, wells and axes are what the groups' attributes say.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -19,6 +20,7 @@ from phenoembed.screen import Screen
 from phenoembed_store.errors import ImageError, MissingExtra
 
 SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0, "millisecond": 1e-3}
+LONGEST = 1e12  # seconds between two time points; a scale that says more is mangled
 
 
 def is_ome_zarr(tree: Tree) -> bool:
@@ -29,19 +31,22 @@ def read_ome_zarr(folder: Path, tree: Tree, options: Options) -> Screen:
     """Read every plate at or below a folder as one screen. Raises ``ManifestError`` with all of their faults."""
     faults = Faults(str(folder))
     found = folders_with(tree, ZARR_MARKS.__contains__)
-    exports = [_read_plate(each.folder, faults) for each in found]
+    notes: list[str] = []
+    exports = [_read_plate(each.folder, faults, notes) for each in found]
     if not found:
         faults.add("there is no Zarr group")
-    return assemble(folder, "ome-zarr", exports, replace(options, check_files=False), faults)
+    return assemble(folder, "ome-zarr", exports, replace(options, check_files=False), faults, notes)
 
 
-def _read_plate(plate: Path, faults: Faults) -> Export:
+def _read_plate(plate: Path, faults: Faults, notes: list[str]) -> Export:
     told = len(faults.found)
     said = _attributes(plate, faults)
     name, records, channels = plate.name.removesuffix(".zarr").removesuffix(".ome"), list[Record](), dict[str, str]()
     try:
         described = said["plate"]
         name = described.get("name") or name
+        if len(acquisitions := described.get("acquisitions", [])) > 1:
+            notes.append(f"plate '{name}' has {len(acquisitions)} acquisitions, taken as fields of one time point")
         for well in described["wells"]:
             records += _read_well(plate, described, well, channels, faults)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
@@ -98,9 +103,14 @@ def _seconds_a_step(scales: Mapping[str, Any], axes: Sequence[str]) -> float | N
     """Seconds between two time points, where the time axis has a unit and a scale."""
     if "t" not in axes or not isinstance(scales["axes"][axes.index("t")], Mapping):
         return None
-    unit = SECONDS.get(str(scales["axes"][axes.index("t")].get("unit")))
-    steps = [each["scale"] for each in scales["datasets"][0].get("coordinateTransformations", []) if "scale" in each]
-    return None if unit is None or not steps else float(steps[0][axes.index("t")]) * unit
+    time = axes.index("t")
+    unit = SECONDS.get(str(scales["axes"][time].get("unit")))
+    said = (
+        each.get("coordinateTransformations", []) for each in (scales["datasets"][0], scales)
+    )  # one after the other
+    steps = [float(each["scale"][time]) for transformations in said for each in transformations if "scale" in each]
+    step = math.nan if unit is None or not steps else math.prod(steps) * unit
+    return step if abs(step) < LONGEST else None
 
 
 def _attributes(group: Path, faults: Faults) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 ``--pattern '(?P<plate>[^/]+)/(?P<well>[A-P]\\d\\d)_f(?P<field>\\d+)\\.tif'``. Groups have our columns'
 names (``plate``, ``well`` or ``row`` and ``column``, ``field``, ``time_h`` or ``time_point``, ``channel``, ``z``,
 ``compound``, ``concentration_um``, ...); further groups are annotations. A plate that is in no group is the
-file's folder.
+file's folder. Time points count from 0 or 1, as their least says.
 """
 
 import re
@@ -16,7 +16,7 @@ from phenoembed.readers import cells
 from phenoembed.readers.manifest import screen_of_sheet
 from phenoembed.readers.options import Options
 from phenoembed.readers.sheet import Faults, Sheet
-from phenoembed.readers.tree import Tree
+from phenoembed.readers.tree import Tree, left_out
 from phenoembed.screen import Screen
 from phenoembed_store.errors import ManifestError
 
@@ -31,10 +31,15 @@ def read_pattern(folder: Path, tree: Tree, options: Options) -> Screen:
         example = f", e.g. {sorted(files)[0].as_posix()}" if files else ""
         faults.add(f"--pattern matches none of the {len(files):,} files{example}; it has to match the whole path")
     faults.raise_any()
-    rows = [_row(match, options, faults) for match in matches]
+    faults.files = [match.group() for match in matches]
+    from_zero = "time_point" in pattern.groupindex and any(
+        re.fullmatch("0+", each["time_point"] or "") for each in matches
+    )
+    rows = [_row(match, from_zero, options, faults) for match in matches]
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in names}
-    sheet = Sheet(columns, list(range(1, len(rows) + 1)), faults)
+    notes = left_out(tree, lambda each, name: not pattern.fullmatch((each.relative_to(folder) / name).as_posix()))
+    sheet = Sheet(columns, list(range(1, len(rows) + 1)), faults, notes)
     return screen_of_sheet(folder, folder, "pattern", sheet, options)
 
 
@@ -53,24 +58,23 @@ def _compiled(pattern: str | None, faults: Faults) -> "re.Pattern[str]":
     return compiled
 
 
-def _row(match: "re.Match[str]", options: Options, faults: Faults) -> dict[str, str | None]:
+def _row(match: "re.Match[str]", from_zero: bool, options: Options, faults: Faults) -> dict[str, str | None]:
     path = match.group()
     said: dict[str, str | None] = {"path": path, "plate": PurePosixPath(path).parent.name or "plate", "field": "1"}
     said |= {name: text.strip() or None if text is not None else None for name, text in match.groupdict().items()}
     if "well" not in said:
-        row, column = said.pop("row") or "", said.pop("column") or ""
-        said["well"] = f"{cells.row_name(int(row)) if row.isdecimal() and 1 <= int(row) <= 32 else row}{column}"
+        said["well"] = cells.well_of(said.pop("row") or "", said.pop("column") or "")
     point = said.pop("time_point", None)
     if "time_h" not in said and "time_h" not in options.mapping:
-        said["time_h"] = _hours(point, options, faults)
+        said["time_h"] = _hours(point, from_zero, options, faults)
     return said
 
 
-def _hours(point: str | None, options: Options, faults: Faults) -> str | None:
-    """Hours of a time point; of the only one there is, where the pattern has none."""
+def _hours(point: str | None, from_zero: bool, options: Options, faults: Faults) -> str | None:
+    """Hours of a time point; of the only one there is, where the pattern has none. ``--times`` counts from 1."""
     if options.dry_run and not options.times:
         return point or "0"
-    number = int(point) if point is not None and point.isdecimal() else 1
+    number = int(point) + from_zero if point is not None and point.isdecimal() else 1
     if number in options.times and (point is not None or len(options.times) == 1):
         return f"{options.times[number]:.9g}"
     missing = (

@@ -47,12 +47,25 @@ def in_our_columns(sheet: Sheet, mapping: Mapping[str, str]) -> Sheet:
             kept.add(ours)
             if ours != "compound":  # which stays as an annotation too
                 del columns[name]
+    if "well" not in kept:
+        columns = _with_well(columns)
     if "concentration_um" not in kept:
         columns, told = _with_dose(columns, sheet, mapping)
         notes += told
     elif "concentration_um" in columns:
         _refuse_another_dose(columns, sheet)
     return Sheet(columns, sheet.rows, sheet.faults, tuple(notes))
+
+
+def _with_well(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """A row's and a column's cells are a well's; what is there stays where one of them is missing."""
+    folded = {name.casefold(): name for name in columns}
+    row, column = folded.get("row"), folded.get("column", folded.get("col"))
+    if row is None or column is None:
+        return columns
+    pairs = zip(as_text(columns.pop(row)).to_pylist(), as_text(columns.pop(column)).to_pylist(), strict=True)
+    wells = [None if None in pair else cells.well_of(*pair) for pair in pairs]
+    return columns | {"well": pa.array(wells, pa.string())}
 
 
 def _refuse_another_dose(columns: Mapping[str, pa.Array], sheet: Sheet) -> None:

@@ -9,12 +9,10 @@ from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
-from phenoembed.readers.tree import ZARR_MARKS
+from phenoembed.readers.tree import IMAGES, ZARR_MARKS
 from phenoembed.screen import STACK_COLUMN, Screen
 from phenoembed_store import remote
 from phenoembed_store.errors import ManifestError, PhenoembedError
-
-IMAGES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".gif", ".webp"))
 
 
 @contextmanager

@@ -119,8 +119,8 @@ def check_consistency(table: pa.Table, rows: npt.NDArray[np.int64], faults: Faul
             if not settled[first]:
                 plate, well = table.column("plate")[i], table.column("well")[i]
                 here, there = table.column(name)[i].as_py(), table.column(name)[first].as_py()
-                what = f"well {well} of plate '{plate}' has {name} {here!r}, but {there!r} in row {rows[first]}"
-                faults.add(what, int(rows[i]))
+                what = f"well {well} of plate '{plate}' has {name} {here!r}, but {there!r} in "
+                faults.add(what + faults.place(int(rows[first])), int(rows[i]))
                 settled[first] = True
 
 
@@ -129,10 +129,12 @@ def _check_duplicates(table: pa.Table, rows: npt.NDArray[np.int64], faults: Faul
     for i, first in repeats(row_ids([table.column(name) for name in IMAGE_KEY])):
         same_image[i] = True
         key = ", ".join(f"{name} {table.column(name)[i].as_py()!r}" for name in IMAGE_KEY)
-        faults.add(f"the same image as row {rows[first]}: {key}", int(rows[i]))
+        faults.add(f"the same image as {faults.place(int(rows[first]))}: {key}", int(rows[i]))
     for i, first in repeats(row_ids([table.column("path")])):
         if not same_image[i]:
-            faults.add(f"path '{table.column('path')[i]}' is the file of row {rows[first]} too", int(rows[i]))
+            faults.add(
+                f"path '{table.column('path')[i]}' is the file of {faults.place(int(rows[first]))} too", int(rows[i])
+            )
 
 
 def repeats(ids: npt.NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from phenoembed_store.delimited import WORKBOOKS
 from phenoembed_store.errors import ManifestError
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -17,14 +19,21 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 @dataclass
 class Faults:
-    """The faults of one file, told in the order of its rows: first those of the whole file, then row by row."""
+    """The faults of one file, told in the order of its rows: first those of the whole file, then row by row.
+
+    ``files``: what a row stands for where no person sees rows, from row 1 on.
+    """
 
     source: str
     found: list[tuple[int, str]] = field(default_factory=list)
+    files: Sequence[str] = ()
+
+    def place(self, row: int) -> str:
+        return f"'{self.files[row - 1]}'" if self.files else f"row {row}"
 
     def add(self, fault: str, row: int = 0) -> None:
         """``row`` is the number a person gives the row: the line in a text file, 1 for the first row of Parquet."""
-        self.found.append((row, f"row {row}: {fault}" if row else fault))
+        self.found.append((row, f"{self.place(row)}: {fault}" if row else fault))
 
     def raise_any(self) -> None:
         if self.found:
@@ -81,6 +90,8 @@ def _read_text(path: Path, faults: Faults) -> Sheet:
 
 def _decode(content: bytes, faults: Faults) -> tuple[str, tuple[str, ...]]:
     """The text of UTF-8, or of Windows-1252 (what spreadsheets save as CSV), which is noted."""
+    if content.startswith(WORKBOOKS):
+        raise ManifestError(faults.source, ["this is a workbook; save its sheet as CSV"])
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ManifestError(faults.source, ["the file is UTF-16; save it as UTF-8"])
     notes: tuple[str, ...] = ()

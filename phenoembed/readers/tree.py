@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from phenoembed_store.errors import ManifestError
 
+IMAGES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".gif", ".webp"))
 ZARR_MARKS = frozenset(("zarr.json", ".zgroup", ".zarray"))
 
 
@@ -54,3 +55,15 @@ def folders_with(tree: Tree, wanted: Callable[[str], object]) -> list[Listing]:
     """The folders that hold a wanted file, with the wanted files only."""
     chosen = [Listing(each.folder, tuple(name for name in each.files if wanted(name))) for each in tree]
     return [each for each in chosen if each.files]
+
+
+def left_out(tree: Tree, of_another_name: Callable[[Path, str], object]) -> tuple[str, ...]:
+    """A note on the images that are none of the screen's by folder and name; none where there is no such image."""
+    images = [
+        (each.folder / name).relative_to(tree[0].folder).as_posix()
+        for each in tree
+        for name in each.files
+        if name.lower().endswith(tuple(IMAGES)) and of_another_name(each.folder, name)
+    ]
+    shown = ", ".join(map(repr, images[:3])) + (", ..." if len(images) > 3 else "")
+    return (f"images of other names, left out: {len(images):,} ({shown})",) if images else ()

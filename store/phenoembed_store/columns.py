@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
+from phenoembed_store.plate_layout import well_name
 from phenoembed_store.units import NUMBER, times, unit_of_column
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -117,6 +118,9 @@ def _names_a_dose(name: str) -> bool:
 def under_our_names(table: pa.Table, ours: Mapping[str, str]) -> dict[str, pa.Array | pa.ChunkedArray]:
     """The columns of a table that are ours (our name -> theirs)."""
     columns = {name: table.column(theirs) for name, theirs in ours.items()}
+    if "well" in ours:
+        said = columns["well"].to_pylist()
+        columns["well"] = pa.array([(isinstance(one, str) and well_name(one.strip())) or one for one in said])
     if "concentration_um" in ours:
         columns["concentration_um"] = in_micromolar(columns["concentration_um"], ours["concentration_um"])
     return columns

@@ -20,6 +20,9 @@ TEXT = frozenset(("screen", "plate", "well", "channel", "replicate", "compound",
 
 DELIMITERS = ",\t;|"
 
+WORKBOOKS = (b"PK\3\4", b"\xd0\xcf\x11\xe0")
+"""How files of spreadsheet programs begin, which are saved as CSV to be read."""
+
 _PADDING = "chr(32) || chr(9) || chr(160)"  # as SQL: the blank, the tab, the blank that does not break a line
 
 
@@ -29,11 +32,13 @@ def scan_text(connection: "DuckDBPyConnection", path: Path) -> "DuckDBPyRelation
     What separates and quotes cells is said, not found out: DuckDB would read quotes as letters where one is not closed,
     and take rows that begin with # for comments.
 
-    Raises StoreError where the file is not what its first line announces, names two columns alike, or leaves a quote
-    open; duckdb.Error where it cannot be read.
+    Raises StoreError where the file is a workbook or not what its first line announces, names two columns alike, or
+    leaves a quote open; duckdb.Error where it cannot be read.
     """
     import duckdb
 
+    if _begins(path) in WORKBOOKS:
+        raise StoreError(f"'{path}' is a workbook: save its sheet as CSV")
     header = _header(path)
     _refuse_doubles(path, header)
     if _has_quotes(path):
@@ -51,6 +56,21 @@ def scan_text(connection: "DuckDBPyConnection", path: Path) -> "DuckDBPyRelation
     relation = connection.read_csv(str(path), sample_size=-1, dtype=text, **said)
     unnamed = {name: f"unnamed_{i}" for i, (cell, name) in enumerate(zip(header, names, strict=False), 1) if not cell}
     return _stripped(relation, text, unnamed)
+
+
+def lines_of_rows(path: Path) -> list[int] | None:
+    """The line of a file that each of its rows begins on; None where a row is a line, and no line is blank."""
+    with _bytes_of(path) as file:
+        if not any(b'"' in line or not line.strip() for line in file):
+            return None
+    lines, start = list[int](), 1
+    with _lines_of(path) as file:
+        rows = csv.reader(file, delimiter=_delimiter(path), skipinitialspace=True)
+        for row in rows:
+            if row:
+                lines.append(start)
+            start = rows.line_num + 1
+    return lines[1:]
 
 
 def _stripped(relation: "DuckDBPyRelation", text: Mapping[str, str], unnamed: Mapping[str, str]) -> "DuckDBPyRelation":
@@ -121,7 +141,12 @@ def _refuse_mangled(path: Path) -> None:
         try:
             wanted = len(next(rows, []))
             if not wanted:
-                raise StoreError(f"'{path}' is empty")
+                blank = any(rows)
+                raise StoreError(
+                    f"line 1 of '{path}' is blank, where the names of its columns are wanted"
+                    if blank
+                    else f"'{path}' is empty"
+                )
             start = rows.line_num + 1
             for row in rows:
                 if row and len(row) != wanted:
@@ -136,6 +161,11 @@ def _refuse_mangled(path: Path) -> None:
             ) from None
         except (OSError, EOFError) as error:
             raise StoreError(f"cannot read '{path}': {error}") from None
+
+
+def _begins(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
 
 
 def _delimiter(path: Path) -> str:

@@ -13,7 +13,7 @@ from phenoembed_store.contents import Contents
 from phenoembed_store.errors import StoreError
 from phenoembed_store.profiles import Plan, as_images, describe, plan_profiles, profile_name
 from phenoembed_store.reading import Source, opened
-from phenoembed_store.remarks import FIRST_LINE, Remarks
+from phenoembed_store.remarks import Remarks
 from phenoembed_store.schema import IMAGE_KEY, SCREEN_SCHEMA
 from phenoembed_store.writing import Written
 
@@ -54,7 +54,7 @@ def import_profiles(
         store.choose_transform(transform, encoder, rows)
         written, first, features, refusals = Written(), 0, list[str](), list[dict[str, Any]]()
         for piece in table.pieces():
-            described, _ = describe(plan, piece, first)
+            described, _ = describe(plan, piece, table.lines(first, len(piece)))
             accepted, refused = as_images(plan, piece, described)
             if not features and len(accepted):
                 features = _names(plan, accepted)
@@ -87,16 +87,17 @@ def _look_through(plan: Plan, table: Source) -> tuple[pa.Table, dict[str, Any]]:
     pieces, kept, hits, first = [], list[str](), np.zeros(len(plan.further), np.int64), 0
     remarks = Remarks(plan)
     for piece in table.pieces(plan.described):
-        described, found = describe(plan, piece, first)
+        lines = table.lines(first, len(piece))
+        described, found = describe(plan, piece, lines)
         pieces.append(described.select([*IMAGE_KEY, "role"]))
-        remarks.see(piece, described)
+        remarks.see(piece, described, lines)
         hits += np.array(found, np.int64)
         first += len(piece)
         kept = [one for one in described.column_names if one not in SCREEN_SCHEMA.names]
     if not first:
         raise StoreError(f"'{plan.source}' has no rows")
     rows = pa.concat_tables(pieces)
-    _refuse_doubles(plan, rows)
+    _refuse_doubles(plan, rows, table.lines(0, first))
     joined = [
         {
             "table": one.name,
@@ -117,13 +118,13 @@ def _look_through(plan: Plan, table: Source) -> tuple[pa.Table, dict[str, Any]]:
     }
 
 
-def _refuse_doubles(plan: Plan, rows: pa.Table) -> None:
+def _refuse_doubles(plan: Plan, rows: pa.Table, lines: Sequence[int]) -> None:
     """Raise StoreError, naming the lines, where two rows are the same image."""
     if len(rows.group_by(list(IMAGE_KEY), use_threads=False).aggregate([])) == len(rows):
         return
     first = dict[tuple[Any, ...], int]()
-    for line, key in enumerate(zip(*(rows.column(name).to_pylist() for name in IMAGE_KEY), strict=True), FIRST_LINE):
-        if (other := first.setdefault(key, line)) != line:
+    for line, *key in zip(lines, *(rows.column(name).to_pylist() for name in IMAGE_KEY), strict=True):
+        if (other := first.setdefault(tuple(key), line)) != line:
             said = ", ".join(
                 f"{name} {value}" for name, value in zip(IMAGE_KEY, key, strict=True) if value not in ("", 0)
             )

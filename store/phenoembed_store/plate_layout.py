@@ -1,6 +1,7 @@
 """Where wells lie on a plate, and whether those at its rim differ."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,18 @@ Mask = npt.NDArray[np.bool_]
 
 FORMATS = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
 """Rows and columns of plates of 6 to 1,536 wells."""
+_WELL = re.compile(r"([A-Z]|A[A-F])[-_: ]?0{0,2}([1-9]|[1-3][0-9]|4[0-8])", re.IGNORECASE)
+_ROW_AND_COLUMN = re.compile(r"R0?([1-9]|[12][0-9]|3[0-2])C0?([1-9]|[1-3][0-9]|4[0-8])", re.IGNORECASE)
 MIN_WELLS = 3
 """On either side, for an edge effect to be told."""
+
+
+def well_name(text: str) -> str | None:
+    """``a1``, ``A001``, ``A-1`` and ``R01C01`` are ``A01``; None for what is no well (rows A-AF, columns 1-48)."""
+    if match := _ROW_AND_COLUMN.fullmatch(text):
+        return f"{row_name(int(match[1]))}{int(match[2]):02d}"
+    match = _WELL.fullmatch(text)
+    return f"{match[1].upper()}{int(match[2]):02d}" if match else None
 
 
 def well_place(well: str) -> tuple[int, int] | None:

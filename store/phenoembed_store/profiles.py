@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from phenoembed_store.aggregate import Floats
 from phenoembed_store.columns import Matched, match_columns, plain_name, recognise, role_of, under_our_names
-from phenoembed_store.engine import quoted, session
+from phenoembed_store.engine import session
 from phenoembed_store.errors import StoreError
 from phenoembed_store.groups import vectors_column
 from phenoembed_store.parts import embedding_matrix
@@ -98,16 +98,16 @@ def plan_profiles(
     return Plan(encoder, source.name, screen, matched, names, dropped, because, listed, tuple(further))
 
 
-def describe(plan: Plan, piece: pa.Table, first: int) -> tuple[pa.Table, list[int]]:
+def describe(plan: Plan, piece: pa.Table, lines: Sequence[int]) -> tuple[pa.Table, list[int]]:
     """A piece's metadata under our names, complete, and how many of its rows each further table knows.
 
-    first: the number of its first row in the table.
+    lines: those of its rows in the file.
     """
     described, hits = _rename(piece, plan.matched), []
     for further in plan.further:
         described, found = _join(described, further)
         hits.append(found)
-    return _complete(described, plan.source, plan.screen, first), hits
+    return _complete(described, plan.source, plan.screen, lines), hits
 
 
 def as_images(plan: Plan, piece: pa.Table, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -219,19 +219,20 @@ def _further(path: Path, there: Sequence[str]) -> Further:
             f"it has: {', '.join(found) or 'nothing that is recognised'}"
         )
     new = tuple(name for name in found if name not in on and name not in there)
-    _refuse_contradictions(path.name, table, {name: found[name] for name in on}, {name: found[name] for name in new})
-    return Further(path.name, pa.table(under_our_names(table, found)), on, new)
+    renamed = pa.table(under_our_names(table, found))
+    _refuse_contradictions(path.name, renamed, on, new)
+    return Further(path.name, renamed, on, new)
 
 
-def _refuse_contradictions(name: str, table: pa.Table, keys: Mapping[str, str], new: Mapping[str, str]) -> None:
+def _refuse_contradictions(name: str, table: pa.Table, keys: Sequence[str], new: Sequence[str]) -> None:
     """Raise StoreError where rows of one key say different things."""
-    listed = ", ".join(quoted(theirs) for theirs in keys.values())
+    listed = ", ".join(keys)
     with session() as connection:
         connection.register("further", table)
-        for ours, theirs in new.items():
+        for ours in new:
             found = connection.sql(
-                f"SELECT {listed}, min({quoted(theirs)}), max({quoted(theirs)}) FROM further GROUP BY {listed} "
-                f"HAVING count(DISTINCT {quoted(theirs)}) > 1 ORDER BY ALL LIMIT 1"
+                f"SELECT {listed}, min({ours}), max({ours}) FROM further GROUP BY {listed} "
+                f"HAVING count(DISTINCT {ours}) > 1 ORDER BY ALL LIMIT 1"
             ).fetchall()
             if found:
                 twice = found[0]
@@ -257,14 +258,13 @@ def _join(described: pa.Table, further: Further) -> tuple[pa.Table, int]:
 
 
 def _equal(key: str) -> str:
-    return (
-        f'abs(p."{key}" - f."{key}") <= 1e-6 * abs(f."{key}")'
-        if key == "concentration_um"
-        else f'p."{key}" = f."{key}"'
-    )
+    if key != "concentration_um":
+        return f'p."{key}" = f."{key}"'
+    ours, theirs = (f"try_cast({side}.concentration_um AS DOUBLE)" for side in "pf")
+    return f"abs({ours} - {theirs}) <= 1e-6 * abs({theirs})"
 
 
-def _complete(rows: pa.Table, source: str, screen: str | None, first: int) -> pa.Table:
+def _complete(rows: pa.Table, source: str, screen: str | None, lines: Sequence[int]) -> pa.Table:
     """Rows with SCREEN_SCHEMA's columns; what the table does not say gets its default."""
     for needed in ("plate", "well"):
         if needed not in rows.column_names:
@@ -284,21 +284,22 @@ def _complete(rows: pa.Table, source: str, screen: str | None, first: int) -> pa
         0.0 if role == "control" or dose is None or dose != dose else dose
         for dose, role in zip(columns.get("concentration_um", [None] * n), roles, strict=True)
     ]
-    columns["well"] = [_canonical_well(_text(well) or "") for well in columns["well"]]
+    columns["well"] = [_text(well) or "" for well in columns["well"]]
     columns["screen"] = [screen] * n if screen else columns.get("screen", [Path(source).stem.split(".")[0]] * n)
-    columns.setdefault("path", [f"{source}:{first + i + 2}" for i in range(n)])  # as an editor numbers a file's lines
+    columns.setdefault("path", [f"{source}:{line}" for line in lines])
     columns.setdefault("replicate", columns["plate"])
     for name, value in DEFAULTS.items():
         columns[name] = [value if one is None else one for one in columns.get(name, [value] * n)]
-    front = [_typed(columns[f.name], f, first) for f in SCREEN_SCHEMA]
+    front = [_typed(columns[f.name], f, lines) for f in SCREEN_SCHEMA]
     others = [name for name in rows.column_names if name not in SCREEN_SCHEMA.names]
     return pa.table([*front, *(rows.column(name) for name in others)], names=[*SCREEN_SCHEMA.names, *others])
 
 
-def _typed(values: Sequence[Any], field: pa.Field, first: int) -> pa.Array:
+def _typed(values: Sequence[Any], field: pa.Field, lines: Sequence[int]) -> pa.Array:
     if field.type == pa.string():
-        return pa.array([_name(value, field.name, first + i + 2) for i, value in enumerate(values)], field.type)
-    return pa.array([_number(value, field, first + i + 2) for i, value in enumerate(values)], field.type)
+        named = [_name(value, field.name, line) for value, line in zip(values, lines, strict=True)]
+        return pa.array(named, field.type)
+    return pa.array([_number(value, field, line) for value, line in zip(values, lines, strict=True)], field.type)
 
 
 def _name(value: Any, name: str, line: int) -> str | None:
@@ -344,11 +345,6 @@ def _text(value: Any) -> str | None:
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return None
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _canonical_well(well: str) -> str:
-    match = re.fullmatch(r"([A-Za-z]{1,2})0*(\d{1,2})", well.strip())
-    return f"{match[1].upper()}{int(match[2]):02d}" if match else well
 
 
 def _as_images(rows: pa.Table, matrix: Floats, encoder: str) -> pa.Table:

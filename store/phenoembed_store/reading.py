@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from phenoembed_store.delimited import scan_text
+from phenoembed_store.delimited import lines_of_rows, scan_text
 from phenoembed_store.engine import quoted, session
 from phenoembed_store.errors import MissingExtra, StoreError
 from phenoembed_store.remote import url_of
@@ -27,6 +28,7 @@ class Source:
     name: str
     schema: pa.Schema
     _read: Callable[[Sequence[str], int], Iterator[pa.Table]]
+    _lines: Callable[[], Sequence[int] | None] = lambda: None
 
     def pieces(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The table's rows (with these columns alone), some thousands at a time."""
@@ -37,6 +39,11 @@ class Source:
             elif pa.types.is_list(field.type) or pa.types.is_large_list(field.type):
                 wide += 512
         return self._read(self.schema.names if columns is None else columns, max(256, PIECE_VALUES // wide))
+
+    def lines(self, first: int, n: int) -> Sequence[int]:
+        """The lines of ``n`` rows from ``first`` on, as an editor numbers them; a header is line 1."""
+        lines = self._lines()
+        return range(first + 2, first + n + 2) if lines is None else lines[first : first + n]
 
 
 @contextmanager
@@ -52,7 +59,7 @@ def opened(source: Path | pa.Table) -> Iterator[Source]:
                     for batch in relation.project(listed).to_arrow_reader(rows):
                         yield pa.Table.from_batches([batch])
 
-            yield Source(source.name, schema, read)
+            yield Source(source.name, schema, read, cache(lambda: _lines_of(source)))
         return
     table = source if isinstance(source, pa.Table) else read_table(source)
 
@@ -62,6 +69,10 @@ def opened(source: Path | pa.Table) -> Iterator[Source]:
             yield chosen.slice(start, rows)
 
     yield Source("table" if isinstance(source, pa.Table) else source.name, table.schema, slices)
+
+
+def _lines_of(path: Path) -> list[int] | None:
+    return None if path.suffix == ".parquet" else lines_of_rows(path)
 
 
 def read_table(path: Path) -> pa.Table:

@@ -1,6 +1,7 @@
 """What a person should know of a table that is imported: nothing is taken for something else in silence."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -10,9 +11,6 @@ from phenoembed_store.engine import session
 from phenoembed_store.profiles import Plan
 
 DECIMAL_COMMA = r"[+-]?\d+,\d+([eE][+-]?\d+)?"
-
-FIRST_LINE = 2
-"""Of a file's rows, as an editor numbers its lines."""
 
 
 @dataclass
@@ -26,11 +24,11 @@ class Remarks:
     doseless: int = 0
     rows: int = 0
 
-    def see(self, piece: pa.Table, described: pa.Table) -> None:
-        """A piece as it stands in the table, and as it was understood."""
+    def see(self, piece: pa.Table, described: pa.Table, lines: Sequence[int]) -> None:
+        """A piece as it stands in the table, and as it was understood; the lines of its rows."""
         for name in self.plan.matched.others:
             if pa.types.is_string(piece.schema.field(name).type):
-                self._see_text(name, piece.column(name))
+                self._see_text(name, piece.column(name), lines)
         dose = self.plan.matched.ours.get("concentration_um")
         if dose is not None:
             treated = [role == "treated" for role in described.column("role").to_pylist()]
@@ -40,7 +38,7 @@ class Remarks:
             )
         self.rows += len(piece)
 
-    def _see_text(self, name: str, column: pa.ChunkedArray) -> None:
+    def _see_text(self, name: str, column: pa.ChunkedArray, lines: Sequence[int]) -> None:
         with session() as connection:
             connection.register("t", pa.table({"v": column, "n": pa.array(range(len(column)), pa.int64())}))
             found = connection.sql(
@@ -51,9 +49,9 @@ class Remarks:
             ).fetchall()[0]
         self.numbers[name] = self.numbers.get(name, 0) + found[0]
         if found[1] is not None:
-            self.odd.setdefault(name, (self.rows + found[1] + FIRST_LINE, found[2]))
+            self.odd.setdefault(name, (lines[found[1]], found[2]))
         if found[3] is not None:
-            self.broken.setdefault(name, self.rows + found[3] + FIRST_LINE)
+            self.broken.setdefault(name, lines[found[3]])
 
     def lines(self) -> list[str]:
         """A line each."""

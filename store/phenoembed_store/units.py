@@ -30,9 +30,10 @@ def micromolar(text: str) -> float:
 
 def split_amount(text: str) -> tuple[str, float | None]:
     """``21 nM bortezomib`` and ``bortezomib (21 nM)`` are ('bortezomib', 0.021); else the text and None."""
-    plain = text.strip().translate(_MU)
+    said = text.strip()
+    plain = said.translate(_MU)  # as long as what it is made of
     match = _BEFORE.fullmatch(plain) or _AFTER.fullmatch(plain)
-    return (match["name"].strip(), _scaled(match["value"], match["unit"])) if match else (text, None)
+    return (said[slice(*match.span("name"))].strip(), _scaled(match["value"], match["unit"])) if match else (text, None)
 
 
 def unit_of_column(name: str) -> tuple[str, float] | None:

@@ -45,6 +45,17 @@ def test_units_are_read(text: str, expected: float) -> None:
     assert micromolar(text) == expected
 
 
+@pytest.mark.parametrize("rows", [("B", "AF"), ("2", "32")])
+def test_a_row_and_a_column_are_a_well(tmp_path: Path, rows: tuple[str, str]) -> None:
+    lines = [f"{rows[0]},3,taxol,5", f"{rows[1]},48,DMSO,"]
+    assert contents(write(tmp_path / "layout.csv", "Row,Col,Compound,Conc (uM)", *lines)) == [
+        ("", "AF48", "DMSO", 0.0, "control"),
+        ("", "B03", "taxol", 5.0, "treated"),
+    ]
+    told = faults(write(tmp_path / "layout.csv", "Row,Column,Compound,Conc (uM)", "B,,taxol,5", "33,1,taxol,5"))
+    assert told == ("row 2: well is empty", "row 3: well '331' is no well (rows A-AF, columns 1-48)")
+
+
 @pytest.mark.parametrize("text", ["5", "5 um", "5 MM", "uM", "5 uM or so", "-", "5 mg/ml", "1,5 uM"])
 def test_units_are_not_guessed(text: str) -> None:
     """A number alone, metres, and weights are no concentration."""
@@ -58,6 +69,7 @@ def test_units_are_not_guessed(text: str) -> None:
         ("21 nM bortezomib", ("bortezomib", 0.021)),
         ("bortezomib 21 nM", ("bortezomib", 0.021)),
         ("bortezomib (21 nM)", ("bortezomib", 0.021)),
+        ("μ-conotoxin 5 µM", ("μ-conotoxin", 5.0)),
         ("taxol", ("taxol", None)),
         ("compound 5", ("compound 5", None)),
         ("5 Mystery", ("5 Mystery", None)),

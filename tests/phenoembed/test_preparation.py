@@ -176,10 +176,11 @@ def test_what_is_known_of_a_plate_stays(tmp_path: Path) -> None:
     later = preparer_for(images(("P", 40)), sources + more, chosen, tmp_path / "store")
     assert later.digest() == first.digest()
     np.testing.assert_array_equal(later.read(sources[0], 0), first.read(sources[0], 0))
-    for file in (tmp_path / "store" / "plates").iterdir():
-        file.write_bytes(b"damaged")
-    anew = preparer_for(images(("P", 40)), sources + more, chosen, tmp_path / "store")
-    assert anew.digest() != first.digest()
+    (file,) = (tmp_path / "store" / "plates").iterdir()
+    for damaged in (b"damaged", file.read_bytes()[:-9]):
+        file.write_bytes(damaged)
+        anew = preparer_for(images(("P", 40)), sources + more, chosen, tmp_path / "store")
+        assert anew.digest() != first.digest()
 
 
 def test_a_plate_of_which_nothing_can_be_told(tmp_path: Path) -> None:

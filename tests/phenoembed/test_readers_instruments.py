@@ -86,12 +86,14 @@ def test_phenix_names(tmp_path: Path) -> None:
 def test_phenix_index(tmp_path: Path) -> None:
     """The index says where an image stands, which plate it is, and what its channel is called."""
     images = index_file(tmp_path / "x" / "Images", entry(), entry(PlaneID=2, URL="second.tiff"))
-    touch(images, "r01c02f03p01-ch1sk1fk1fl1.tiff", "second.tiff")
+    touch(images, "r01c02f03p01-ch1sk1fk1fl1.tiff", "second.tiff", "third.png")
     screen = read_screen(lay_out(tmp_path, "A02,taxol,1"))
     assert rows(screen, "plate", "well", "field", "compound") == [("Plate7", "A02", 3, "taxol")]
     first, second = screen.table.column("z_paths")[0].as_py()
     assert (first, second) == ("x/Images/r01c02f03p01-ch1sk1fk1fl1.tiff", "x/Images/second.tiff")
-    assert "channels: 1 is Brightfield" in screen.notes
+    assert {"channels: 1 is Brightfield", "images of other names, left out: 1 ('x/Images/third.png')"} <= {
+        *screen.notes
+    }
     assert preview(tmp_path) == {
         "reader": "phenix",
         "files": 2,
@@ -138,6 +140,38 @@ def test_phenix_time_points_have_the_hours_of_their_stamps(tmp_path: Path) -> No
     assert told == tuple(f"{tmp_path}: time point {n} has no time stamp; give its hours with --times" for n in (1, 2))
 
 
+@pytest.mark.parametrize("index", ["index/0d1e.xml", "index.idx.xml", "images/Index.xml", None])
+def test_a_phenix_archive_has_a_folder_a_well(tmp_path: Path, index: str | None) -> None:
+    """``hs/<measurement>/images/r01c02/``, since Harmony 5.1; its index names files without their folder."""
+    home = tmp_path / "Plate 7" / "hs" / "0d1e"
+    names = [
+        f"r{row:02d}c02f03p01-ch{channel:02d}t{time:02d}.tiff"
+        for row in (1, 2)
+        for channel in (1, 2)
+        for time in (1, 2)
+    ]
+    touch(home / "images", *(f"{name[:6]}/{name}" for name in names), "r02c02/r02c02f04p01-ch01t01.tiff")
+    if index is not None:
+        listed = [entry(Row=int(n[1:3]), ChannelID=n[16:17], TimepointID=n[18:19], URL=n, AbsTime=None) for n in names]
+        named = (home / index).with_name("Index.xml")
+        index_file(named.parent, *listed, name=named.name, plate="Plate 7").joinpath(named.name).rename(home / index)
+    screen = read_screen(tmp_path, dry_run=True, times={1: 24, 2: 48})
+    last = ("Plate 7", "B02", 3, "2", 48.0, f"Plate 7/hs/0d1e/images/r02c02/{names[-1]}")
+    assert last in rows(screen, "plate", "well", "field", "channel", "time_h", "path")
+    assert screen.n_plates == 1
+    assert screen.n_images + screen.rejected.num_rows == 9
+    stray = "Plate 7/hs/0d1e/images/r02c02/r02c02f04p01-ch01t01.tiff"
+    assert rejected(screen) == ([] if index is None else [("B02", stray, f"{Path(index).name} does not list the file")])
+    assert read_screen(home / "images" / "r01c02", dry_run=True, times={1: 24, 2: 48}).n_images == 4
+
+
+@pytest.mark.parametrize(("file", "point"), [("001002-1-001001001.tif", 0), ("r01c02f03p01-ch1.tiff", 1)])
+def test_phenix_files_of_other_names_have_their_entry_s_time(tmp_path: Path, file: str, point: int) -> None:
+    """Entries count time points from 0 or 1, ``--times`` from 1."""
+    touch(index_file(tmp_path, entry(URL=file, TimepointID=point)), file)
+    assert rows(read_screen(tmp_path, dry_run=True, times={1: 24}), "time_h") == [(24.0,)]
+
+
 def test_a_damaged_phenix_index_is_a_fault(tmp_path: Path) -> None:
     touch(tmp_path, "r01c02f03p01-ch1sk1fk1fl1.tiff")
     (tmp_path / "Index.idx.xml").write_text("<EvaluationInputData><Images>")
@@ -159,7 +193,8 @@ def test_imagexpress_names_and_header(tmp_path: Path) -> None:
     """Sites and waves are in the names, waves' names in the header; thumbnails are no images."""
     header(tmp_path / "p", '"WellsSelection1", TRUE, FALSE, TRUE', '"WaveName1", "Brightfield"', '"WaveName2", "GFP"')
     names = (f"Exp1_A01_s2_w1{GUID}.tif", f"Exp1_A01_s2_w2{GUID}.TIF", f"Exp1_A01_s2_w1_thumb{GUID}.tif")
-    touch(tmp_path / "p", *names, "Exp1_B02_C03_s10_w1.tif", "notes.tif")
+    touch(tmp_path / "p", *names, "Exp1_B02_C03_s10_w1.tif", "Exp1_Z00_s1_w1.tif", "notes.tif")
+    touch(tmp_path / "elsewhere", "notes.tif")
     screen = read_screen(tmp_path, dry_run=True)
     assert screen.reader == "imagexpress"
     assert rows(screen, "plate", "well", "field", "channel") == [
@@ -167,8 +202,12 @@ def test_imagexpress_names_and_header(tmp_path: Path) -> None:
         ("Exp1", "A01", 2, "2"),
         ("Exp1", "C03", 10, "1"),
     ]
-    assert rejected(screen) == [("A03", None, "Exp1.HTD selects the well, but there is no image of it")]
+    assert rejected(screen) == [
+        (None, "p/Exp1_Z00_s1_w1.tif", "its name's well 'Z00' is none (rows A-AF, columns 1-48)"),
+        ("A03", None, "Exp1.HTD selects the well, but there is no image of it"),
+    ]
     assert "channels: 1 is Brightfield, 2 is GFP" in screen.notes
+    assert "images of other names, left out: 1 ('p/notes.tif')" in screen.notes
     assert rows(read_screen(lay_out(tmp_path, "A01,taxol,1", "C03,DMSO,"), channel="1"), "channel", "role") == [
         ("1", "control"),
         ("1", "treated"),
@@ -195,6 +234,31 @@ def test_imagexpress_time_points_and_planes_are_folders(tmp_path: Path) -> None:
     assert rows(screen, "time_h") == [(24.0,), (72.0,)]
     assert [len(planes) for planes in screen.table.column("z_paths").to_pylist()] == [2, 2]
     assert preview(tmp_path, times={1: 24, 2: 72})["images"] == 4
+    told = read_screen(tmp_path, dry_run=True, times={1: 24, 2: 72, 3: 96}).notes
+    assert "--times: there is no time point for 96 h" in told
+    assert not any("--times" in note for note in screen.notes)
+
+
+@pytest.mark.parametrize("folder", ["", "ZStep_0"])
+def test_imagexpress_projections_are_images_where_no_plane_is(tmp_path: Path, folder: str) -> None:
+    """In an acquisition of stacks and single planes; a projection beside its stack is none of its planes."""
+    stack = [f"ZStep_{z}/Exp1_A01_s1_w1.tif" for z in (1, 2)]
+    others = [f"{folder}/Exp1_A01_s1_w{wave}.tif".lstrip("/") for wave in (1, 2)]
+    touch(header(tmp_path) / "TimePoint_1", *stack, *others)
+    screen = read_screen(tmp_path, dry_run=True)
+    assert rows(screen, "channel", "path", "z_paths") == [
+        ("1", f"TimePoint_1/{stack[0]}", [f"TimePoint_1/{each}" for each in stack]),
+        ("2", f"TimePoint_1/{others[1]}", None),
+    ]
+    assert not screen.rejected.num_rows
+
+
+def test_an_imagexpress_time_point_s_folder_alone(tmp_path: Path) -> None:
+    """It says its plate and time point when the images of that folder only are asked for."""
+    folder = touch(header(tmp_path / "p") / "TimePoint_2", f"ZStep_1/Exp1_A01_s1_w1{GUID}.tif")
+    screen = read_screen(folder, dry_run=True, times={2: 72})
+    assert rows(screen, "plate", "well", "time_h", "path") == [("p", "A01", 72.0, f"ZStep_1/Exp1_A01_s1_w1{GUID}.tif")]
+    assert read_screen(folder / "ZStep_1", dry_run=True, times={2: 72}).n_images == 1
 
 
 def test_imagexpress_plates_of_one_name_are_told_apart(tmp_path: Path) -> None:

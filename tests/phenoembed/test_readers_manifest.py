@@ -60,6 +60,19 @@ def test_roles(tmp_path: Path, compound: str, dose: str, role: str, expected: tu
     assert tuple(screen.table.select(["compound", "concentration_um", "role"]).to_pylist()[0].values()) == expected
 
 
+def test_a_missing_time_says_how_all_rows_get_one(tmp_path: Path) -> None:
+    write(tmp_path, HEADER.replace("time_h", "x"), "a.tif,P1,A01,1,24,DMSO,")
+    with pytest.raises(ManifestError) as raised:
+        read_screen(tmp_path)
+    assert raised.value.faults[0].endswith('; --map "time_h=48 h" gives all rows one')
+
+
+@pytest.mark.parametrize("written", ["A02", "a2", "A002", "A-2", "A 02", "A:2", "a_02", "R01C02", "r1c2"])
+def test_wells_however_they_are_written(tmp_path: Path, written: str) -> None:
+    screen = read_screen(write(tmp_path, HEADER, f"a.tif,P1,{written},1,24,DMSO,"))
+    assert screen.table.column("well").to_pylist() == ["A02"]
+
+
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
@@ -81,7 +94,7 @@ def test_roles(tmp_path: Path, compound: str, dose: str, role: str, expected: tu
         ),
         (
             'a.tif,P1,A01,1,24,taxol,"0,5"',
-            "row 2: concentration_um '0,5' is not a number; write micromolar, without a unit and a decimal point",
+            "row 2: concentration_um '0,5' is not a number; write micromolar with a decimal point, without a unit",
         ),
         ("a.tif,P1,A01,1,24,taxol,-1", "row 2: concentration_um '-1' is negative"),
         ("a.tif,P1,A01,1,24,taxol,", "row 2: concentration_um is empty; a treated well needs micromolar"),

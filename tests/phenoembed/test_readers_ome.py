@@ -73,6 +73,29 @@ def test_zarr_plates_are_read_plane_by_plane(
     assert "3 channels (1, 2, 3), of which index takes one: --channel 1" in caplog.text
 
 
+def test_zarr_times_are_scaled_twice_and_acquisitions_told(tmp_path: Path) -> None:
+    """NGFF scales an axis by the dataset's transformation, then by that of all datasets."""
+    plate = zarr_plate(tmp_path, 2, {"A/1": stack(1)})
+    image = zarr.open_group(str(plate / "A/1/0"))
+    scales = dict(image.attrs)["multiscales"]
+    scales[0]["coordinateTransformations"] = [{"type": "scale", "scale": [2, 1, 1, 1, 1]}]
+    image.attrs["multiscales"] = scales
+    whole = zarr.open_group(str(plate))
+    whole.attrs["plate"] = dict(whole.attrs)["plate"] | {"acquisitions": [{"id": 0}, {"id": 1}]}
+    screen = read_screen(tmp_path, channel="2", dry_run=True)
+    assert rows(screen, "time_h") == [(0.0,), (48.0,)]
+    assert "plate 'P7' has 2 acquisitions, taken as fields of one time point" in screen.notes
+
+
+@pytest.mark.parametrize("step", [1e306, float("nan"), float("inf")])
+def test_a_zarr_time_scale_that_is_none_is_a_fault(tmp_path: Path, step: float) -> None:
+    image = zarr.open_group(str(zarr_plate(tmp_path, 2, {"A/1": stack(1)}) / "A/1/0"))
+    scales = dict(image.attrs)["multiscales"]
+    scales[0]["coordinateTransformations"] = [{"type": "scale", "scale": [step, 1, 1, 1, 1]}]
+    image.attrs["multiscales"] = scales
+    assert "time point 1 has no time stamp; give its hours with --times" in str(preview(tmp_path)["faults"])
+
+
 def test_a_zarr_plane_changes_with_its_own_chunks_only(tmp_path: Path) -> None:
     """Size, time and hash are of the plane's chunk files: writing another plane changes none of them."""
     plate = zarr_plate(tmp_path, 3, {"A/1": stack(1)})

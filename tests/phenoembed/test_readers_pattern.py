@@ -48,6 +48,24 @@ def test_named_groups_are_columns(tmp_path: Path) -> None:
     assert told in faults(tmp_path, pattern=PATTERN, times={1: 24, 2: 72})
 
 
+def test_time_points_from_zero_and_images_of_other_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Hours go to time points in order, whether they count from 0 or 1; an image that does not match is told."""
+    touch(tmp_path, "P1/0203_f1_t0_dapi.tif", "P1/0101_f2_t1_gfp.tif", "P1/0101_f2.TIF", "P1/readme.txt")
+    screen = read_screen(tmp_path, pattern=PATTERN, times={1: 24, 2: 72})
+    assert rows(screen, "well", "time_h") == [("A01", 72.0), ("B03", 24.0)]
+    note = "images of other names, left out: 1 ('P1/0101_f2.TIF')"
+    assert note in screen.notes
+    preview(tmp_path, pattern=PATTERN)
+    assert note in caplog.messages
+
+
+def test_a_pattern_s_faults_name_files(tmp_path: Path) -> None:
+    touch(tmp_path, "P1/A01_1.tif", "P1/A01_2.tif", "P1/X00_1.tif")
+    told = faults(tmp_path, pattern=r".*/(?P<well>\w\d\d)_.*", times={1: 48})
+    assert told[0].startswith("'P1/A01_2.tif': the same image as 'P1/A01_1.tif': screen")
+    assert told[1] == "'P1/X00_1.tif': well 'X00' is no well (rows A-AF, columns 1-48)"
+
+
 def test_a_pattern_may_leave_things_out(tmp_path: Path) -> None:
     """The plate is the folder, the field 1, and --times with one value gives the hours."""
     touch(tmp_path, "P7/B03.tif")
@@ -67,7 +85,7 @@ def test_a_pattern_may_leave_things_out(tmp_path: Path) -> None:
             r"(?P<well>\w+)\.png",
             "--pattern matches none of the 2 files, e.g. P7/B03.tif; it has to match the whole path",
         ),
-        (r"(?P<plate>.*)/(?P<well>..).*", "row 1: well 'B0' is no well (rows A-AF, columns 1-48)"),
+        (r"(?P<plate>.*)/(?P<well>..).*", "'P7/B03.tif': well 'B0' is no well (rows A-AF, columns 1-48)"),
     ],
 )
 def test_faults_of_a_pattern(tmp_path: Path, pattern: str, fault: str) -> None:

@@ -54,6 +54,7 @@ def test_a_quoted_newline_does_not_shift_the_rows(tmp_path: Path) -> None:
         (HEADER.encode(), "there is no image: no row follows the column names"),
         (b"path,plate\n\x81,x\n", "row 2: byte 0x81 is not UTF-8; save the file as UTF-8"),
         ("path,plate".encode("utf-16"), "the file is UTF-16; save it as UTF-8"),
+        (b"PK\x03\x04\x14\x00", "this is a workbook; save its sheet as CSV"),
         (b"path\x00,plate\n", "row 1: a NUL byte; this is not a text file"),
         (f'{HEADER}\n"a.tif,P1'.encode(), "row 2: not readable as CSV: unexpected end of data"),
         (f"{HEADER},plate\na.tif,P1,A01,1,24,DMSO,,P2\n".encode(), "two columns are named 'plate'"),

@@ -257,6 +257,7 @@ ROWS = "P1,A01,a,1,0.5,1.5\nP1,A02,b,2,2.5,3.5\nP1,A03,DMSO,0,1,1\n"
         ((HEAD + ROWS + "P9,A04,c,1,2,3,4\n").encode(), {}, "line 5 of .* has 7 cells, its header 6"),
         ((HEAD + ROWS).replace("P1,A01,a", "P1,A01,caf\xe9").encode("latin-1"), {}, "is not in UTF-8"),
         ((HEAD + ROWS).encode("utf-16"), {}, "is not in UTF-8"),
+        (b"PK\x03\x04\x14\x00", {}, "is a workbook: save its sheet as CSV"),
         ((HEAD + ROWS).replace("a,1,", "a,1 uM,").encode(), {}, "concentration_um is '1 uM' in line 2"),
         ((HEAD + ROWS).replace("b,2,", "b,-2,").encode(), {}, "concentration_um is '-2' in line 3"),
         ((HEAD + ROWS).replace("A02", "A01").encode(), {}, "lines 2 and 3 of 'profiles.csv' are the same image"),
@@ -376,6 +377,43 @@ def test_decimal_commas_and_text_over_lines_are_said(tmp_path: Path) -> None:
         "column 'f0' was taken for text, not a feature: '0,5' in line 2 is no number (it wants a decimal point)",
         "'seen' has text on several lines in line 2: is a quote (\") not closed there?",
     ]
+
+
+def test_a_table_is_joined_on_wells_and_doses_however_they_are_written(tmp_path: Path) -> None:
+    """``a1``, ``R02C01`` and 100 nM are A01, B01 and 0.1 micromolar of the profiles."""
+    profiles, wells, doses = (tmp_path / f"{name}.csv" for name in ("profiles", "wells", "doses"))
+    profiles.write_text("plate,well,compound,concentration_um,f0\nP1,A01,a,0.1,1\nP1,B-1,a,2,2\nP1,C01,a,3,3\n")
+    wells.write_text("plate,well,time_h\nP1,a1,24\nP1,R02C01,48\nP1,C001,72\n")
+    doses.write_text("compound,dose_nM,moa\na,100,x\na,2000,y\n")
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    told = store.import_profiles(profiles, joined=[wells, doses])["joined"]
+    assert [(one["matched"], one["unmatched"]) for one in told] == [(3, 0), (2, 1)]
+    asked = "SELECT well, time_h, moa FROM images ORDER BY well"
+    assert store.sql(asked).fetchall() == [("A01", 24.0, "x"), ("B01", 48.0, "y"), ("C01", 72.0, None)]
+    wells.write_text("plate,well,time_h\nP1,a1,24\nP1,A01,48\n")
+    with pytest.raises(StoreError, match=r"says two things of P1, A01: its time_h is '24' and '48'"):
+        store.import_profiles(profiles, joined=[wells], name="other")
+
+
+def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
+    """Blank lines are no rows, and a cell in quotes may have several."""
+    good = 'plate,well,f0,note\r\n\r\nP1,A01,1,"one\r\n\r\nthree"\r\n\r\nP1,A02,2,\r\n'
+    path = tmp_path / "t.csv"
+    path.write_bytes(good.encode())
+    store = phenoembed_store.open(tmp_path / "s", create=True)
+    assert store.import_profiles(path)["remarks"][1:] == [
+        "'note' has text on several lines in line 3: is a quote (\") not closed there?"
+    ]
+    assert store.sql("SELECT path FROM images ORDER BY well").fetchall() == [("t.csv:3",), ("t.csv:7",)]
+    path.write_bytes((good + "\r\n,A03,3,\r\n").encode())
+    with pytest.raises(StoreError, match="plate is empty in line 9,"):
+        store.import_profiles(path, name="other")
+    path.write_bytes((good + "\r\nP1,A02,3,\r\n").encode())
+    with pytest.raises(StoreError, match=r"lines 7 and 9 of 't\.csv' are the same image"):
+        store.import_profiles(path, name="other")
+    path.write_bytes(b"\r\n" + good.encode())
+    with pytest.raises(StoreError, match=r"line 1 of '.*t\.csv' is blank, where the names of its columns are wanted"):
+        store.import_profiles(path, name="other")
 
 
 def test_a_file_that_is_no_anndata_says_so(tmp_path: Path) -> None:
