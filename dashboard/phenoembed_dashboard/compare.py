@@ -14,7 +14,7 @@ from phenoembed_dashboard.strips import compound_strip, control_strip
 def compare_dialog(catalogue: Catalogue, rows: Rows, neighbour: str, filters: Filters) -> None:
     """A line each, the doses in rising order; the same field of view throughout."""
     mine = compound_strip(catalogue, rows, keep=filters.passes)
-    plates = tuple({record["plate"] for record in mine.records()})
+    plates = catalogue.plates_of(mine.records())
     theirs = compound_strip(catalogue, catalogue.rows_of(neighbour), plates=plates, keep=filters.passes)
     controls = control_strip(catalogue, like=mine, n_columns=max(2, len(mine.columns)), keep=filters.passes)
     show = load_pictures(the_store().path, catalogue, [r for s in (mine, theirs, controls) for r in s.records()])

@@ -61,7 +61,7 @@ def make_map(store: Store, catalogue: Catalogue, method: str, point: str) -> Map
     renumbered[chosen] = np.arange(len(chosen))
     mine = renumbered[unit] >= 0
     points, axes = _points(store.path, catalogue, method, point, rows[mine], renumbered[unit[mine]])
-    columns = ("group_id", "compound", "concentration_um", "replicate", "field", "role", "plate", "moa")
+    columns = ("group_id", "compound", "concentration_um", "replicate", "field", "role", "screen", "plate", "moa")
     found = []
     for at, record in zip(points.tolist(), catalogue.records(rows[first[chosen]], columns), strict=True):
         control = record["role"] == "control"
@@ -76,7 +76,7 @@ def make_map(store: Store, catalogue: Catalogue, method: str, point: str) -> Map
                 "replicate": record["replicate"],
                 "field": record["field"],
                 "role": "control" if control else "treated",
-                "plate": record["plate"],
+                "plate": catalogue.plate_of(record),
             }
         )
     return Map(tuple(found), n, axes)

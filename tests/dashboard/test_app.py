@@ -320,10 +320,14 @@ def test_a_plate_of_two_screens_is_shown_of_one(
     rows = fake_rows(["DMSO", "elsewhere"])
     names = pa.array(["another screen"] * len(rows))
     store.write_images(rows.set_column(rows.column_names.index("screen"), "screen", names))
-    test = visit(store, "plate", plate="P1", screen="another screen", colour="compound")
-    assert test.selectbox(key="screen").value == "another screen"
+    test = visit(store, "plate", plate="P1 (another screen)", colour="compound")
+    assert test.selectbox(key="plate").value == "P1 (another screen)"
     assert "elsewhere" in words(test) or "DMSO" in words(test)
     assert "taxol" not in words(test)
+    test = visit(store, "compound", by="Well", plate="P1 (another screen)", well="A04")
+    assert "P1 (another screen) · A04" in words(test)
+    assert '"compound in this well"><bdi>elsewhere</bdi>' in words(test)
+    assert "another screen, P1, field 1" in "".join(visit(store, "evidence", compound="DMSO").selectbox[1].options)
 
 
 def test_evidence_of_a_head_that_does_not_add_says_so(

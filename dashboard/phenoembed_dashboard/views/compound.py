@@ -18,6 +18,7 @@ from phenoembed_dashboard.neighbours import Filters, Found, Neighbour, Query, co
 from phenoembed_dashboard.neighbours import query_rows as rows_of_query
 from phenoembed_dashboard.opened import cached, guarded, nothing, remember, remembered, the_catalogue, the_store
 from phenoembed_dashboard.pictures import load_pictures
+from phenoembed_dashboard.plates import plate_rows
 from phenoembed_dashboard.strips import Record, Strip, compound_strip, control_strip, dose_label, time_label
 from phenoembed_dashboard.structure import structure_svg
 from phenoembed_dashboard.support import Replicates, Support, replicates, support
@@ -80,8 +81,8 @@ def _label(catalogue: Catalogue, name: str) -> str:
 
 def _choose_well(catalogue: Catalogue, place: "st.delta_generator.DeltaGenerator") -> Query:
     left, right = place.columns(2)
-    plate = select("Plate", catalogue.values("plate"), "plate", always=True, place=left)
-    wells = sorted(set(catalogue.column("well")[catalogue.column("plate") == plate].tolist()))
+    plate = select("Plate", list(catalogue.plates), "plate", always=True, place=left)
+    wells = sorted(set(catalogue.column("well")[plate_rows(catalogue, plate, None)].tolist()))
     well = select("Well", wells, "well", always=True, place=right)
     return Query(well=(plate, well))
 
@@ -91,7 +92,7 @@ def _filters(catalogue: Catalogue, query: Query) -> tuple[Filters, int, int | No
     lists: dict[str, tuple[str, list[Any], Callable[[Any], str]]] = {
         "dose": ("Doses", doses, dose_label),
         "time": ("Times", catalogue.values("time_h"), time_label),
-        "on": ("Plates", catalogue.values("plate"), str),
+        "on": ("Plates", list(catalogue.plates), str),
         "moa": ("Mechanism of the neighbours", list(catalogue.moas), str),
     }
     bar = st.container(horizontal=True, vertical_alignment="center")
@@ -105,7 +106,7 @@ def _filters(catalogue: Catalogue, query: Query) -> tuple[Filters, int, int | No
             chosen[key] = tuple(st.multiselect(label, options, key=key, format_func=form, placeholder="all"))
             publish(key, [])
         apart = False
-        if len(catalogue.values("plate")) > 1 and query.vector is None:
+        if len(catalogue.plates) > 1 and query.vector is None:
             adopt("apart", ("True", "False"), default=False)
             st.session_state["apart"] = str(st.session_state["apart"]) == "True"
             apart = st.toggle(
@@ -160,7 +161,7 @@ def _effect_note(found: Effects, record: Record) -> markup.Note | None:
 def _show(catalogue: Catalogue, query: Query, filters: Filters, found: Found, field: int | None) -> None:
     rows = rows_of_query(catalogue, query)
     mine = compound_strip(catalogue, rows, field=field, keep=filters.passes)
-    plates = tuple(sorted({record["plate"] for record in mine.records()}))
+    plates = catalogue.plates_of(mine.records())
     width = max(2, len(mine.columns))
     controls = control_strip(catalogue, like=mine, field=field, n_columns=width, keep=filters.passes)
     strips = {

@@ -79,7 +79,8 @@ def _choose(catalogue: Catalogue, heads: dict[str, str]) -> tuple[str, GroupChoi
 def _describe(group: GroupChoice) -> str:
     several = f", set {group.set + 1}" if group.set else ""
     seen = f"unseen ({group.unseen})" if group.unseen else "may have been trained on"
-    return f"{group.replicate}, field {group.field}{several}: {seen}"
+    where = ", ".join(part for part in (group.screen, group.replicate) if part)
+    return f"{where}, field {group.field}{several}: {seen}"
 
 
 def _show(catalogue: Catalogue, evidence: GroupEvidence, group: GroupChoice, head: str) -> None:

@@ -19,7 +19,6 @@ from phenoembed_dashboard.plates import (
     plate_grid,
     plate_rows,
     rim_effect,
-    screens_of,
     value_columns,
     well_rows,
 )
@@ -34,9 +33,9 @@ def page() -> None:
         catalogue = the_catalogue()
         st.html(markup.STYLE)
         called: Calls = cached(calls)
-        plate, screen, time, column = _choose(catalogue, called)
+        plate, time, column = _choose(catalogue, called)
         label = value_columns(catalogue, called)[column]
-        rows: list[dict[str, Any]] = cached(_wells, plate=plate, screen=screen, time=time, column=column)
+        rows: list[dict[str, Any]] = cached(_wells, plate=plate, time=time, column=column)
         if not rows:
             nothing(
                 f"no well of plate '{plate}' has a value of '{label}'"
@@ -45,15 +44,13 @@ def page() -> None:
             return
         left, right = st.columns([3, 2], gap="large")
         with left:
-            _heat_map(catalogue, plate, screen, time, column, label, rows)
+            _heat_map(catalogue, plate, time, column, label, rows)
         with right:
-            _well(catalogue, plate, screen, time, rows)
+            _well(catalogue, plate, time, rows)
 
 
-def _wells(
-    store: Store, catalogue: Catalogue, plate: str, screen: str | None, time: float | None, column: str
-) -> list[dict[str, Any]]:
-    rows = well_rows(catalogue, plate, time, column, calls(store, catalogue), screen)
+def _wells(store: Store, catalogue: Catalogue, plate: str, time: float | None, column: str) -> list[dict[str, Any]]:
+    rows = well_rows(catalogue, plate, time, column, calls(store, catalogue))
     for row in rows:
         value = row["value"] if isinstance(row["value"], str) else f"{row['value']:.4g}"
         what = ", ".join(part for part in (row["compound"], row["dose"], row["moa"]) if part)
@@ -61,25 +58,21 @@ def _wells(
     return rows
 
 
-def _choose(catalogue: Catalogue, called: Calls) -> tuple[str, str | None, float | None, str]:
-    """Plate, screen (where several have a plate of this name), time (where there are several), and column."""
+def _choose(catalogue: Catalogue, called: Calls) -> tuple[str, float | None, str]:
+    """Plate, time (where there are several), and column."""
     first, second, third = st.columns([3, 3, 2], vertical_alignment="bottom")
-    plate = select("Plate", catalogue.values("plate"), "plate", always=True, place=first)
+    plate = select("Plate", list(catalogue.plates), "plate", always=True, place=first)
     columns = value_columns(catalogue, called)
     column = select("Colour wells by", list(columns), "colour", form=lambda name: columns[name], place=second)
-    screens = screens_of(catalogue, plate)
-    screen = select("Screen", screens, "screen", always=True, place=first) if len(screens) > 1 else None
-    times = sorted(set(catalogue.column("time_h")[plate_rows(catalogue, plate, None, screen)].tolist()))
+    times = sorted(set(catalogue.column("time_h")[plate_rows(catalogue, plate, None)].tolist()))
     if len(times) < 2:
-        return plate, screen, None, column
-    time = segmented("Time", times, "at", form=time_label, default=times[-1], place=third)
-    return plate, screen, time, column
+        return plate, None, column
+    return plate, segmented("Time", times, "at", form=time_label, default=times[-1], place=third), column
 
 
 def _heat_map(
     catalogue: Catalogue,
     plate: str,
-    screen: str | None,
     time: float | None,
     column: str,
     label: str,
@@ -92,7 +85,7 @@ def _heat_map(
     svg = drawn(figures.plate_map, rows, grid, label, categorical=categorical)
     places = [(row["column"], grid[0].index(row["row"])) for row in rows]
     says = f"{label} of the wells of plate {plate}; arrow keys walk over them"
-    key = f"plate:{screen}:{plate}:{column}:{time}"
+    key = f"plate:{plate}:{column}:{time}"
     clicked = clickable.plate(svg, wells, places, st.session_state["well"], says, key)
     if clicked in wells:
         st.session_state["well"] = clicked
@@ -110,9 +103,9 @@ def _strongest(rows: list[dict[str, Any]]) -> str:
     return str(max(rows, key=lambda row: row["value"])["well"])
 
 
-def _well(catalogue: Catalogue, plate: str, screen: str | None, time: float | None, rows: list[dict[str, Any]]) -> None:
+def _well(catalogue: Catalogue, plate: str, time: float | None, rows: list[dict[str, Any]]) -> None:
     well = select("Well", sorted(row["well"] for row in rows), "well", default=_strongest(rows))
-    all_rows = plate_rows(catalogue, plate, time, screen)
+    all_rows = plate_rows(catalogue, plate, time)
     mine = all_rows[catalogue.column("well")[all_rows] == well]
     records = catalogue.records(mine[:MAX_IMAGES], COLUMNS)
     row = next(row for row in rows if row["well"] == well)
