@@ -10,8 +10,8 @@ from typing import Any
 import streamlit as st
 
 from phenoembed_dashboard.catalogue import Catalogue, Stamp, open_catalogue, open_store, stamp
-from phenoembed_dashboard.links import adopt, publish
-from phenoembed_store import Store
+from phenoembed_dashboard.links import adopt, passed_over, publish
+from phenoembed_store import EncoderInfo, Store
 from phenoembed_store.errors import NotInStore, PhenoembedError
 from phenoembed_store.remote import as_typed
 
@@ -43,18 +43,25 @@ def the_catalogue() -> Catalogue:
 
 def choose_encoder() -> None:
     """In the sidebar, where there is a choice."""
-    names = [info.id for info in the_store().encoders() if not info.untrained]
+    described = {info.id: _described(info) for info in the_store().encoders() if not info.untrained}
+    names = list(described)
     if len(names) < 2:
+        adopt("encoder", names)  # an address may name one that is gone
         return
-    described = {
-        info.id: f"{info.id[:8]} · {info.method}" + (f" · {info.split} fold {info.fold}" if info.split else "")
-        for info in the_store().encoders()
-    }
-    newest = open_catalogue(store_path()).encoder if "_encoder" not in st.session_state else names[-1]
-    adopt("encoder", names, default=newest)
-    chosen = st.sidebar.selectbox("Encoder", names, key="encoder", format_func=lambda name: described.get(name, name))
-    publish("encoder", newest)
+    first = remembered("first encoder")  # what an address without one shows
+    if first not in names:
+        first = open_catalogue(store_path()).encoder
+        remember("first encoder", first)
+    adopt("encoder", names, default=first)
+    chosen = st.sidebar.selectbox("Encoder", names, key="encoder", format_func=described.__getitem__)
+    publish("encoder", first)
     st.session_state["_encoder"] = chosen
+
+
+def _described(info: EncoderInfo) -> str:
+    """An id that people gave whole, one that is a hash by its beginning."""
+    fold = f" · {info.split} fold {info.fold}" if info.split else ""
+    return f"{info.id if info.imported else info.id[:8]} · {info.method}{fold}"
 
 
 def say_simulated() -> None:
@@ -66,7 +73,11 @@ def say_simulated() -> None:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """No visitor sees a traceback: a known error says its fix, an unknown one is logged and named."""
+    """No visitor sees a traceback: a known error says its fix, an unknown one is logged and named.
+
+    What the address asked for in vain is said above everything else.
+    """
+    top = st.container()
     try:
         yield
     except NotInStore as error:
@@ -80,6 +91,8 @@ def guarded() -> Iterator[None]:
         )
         st.caption("If the store is being written, wait a moment and press R. Otherwise run this:")
         st.code(f"phenoembed verify --store {store_address()}", language=None)
+    if vain := passed_over():
+        top.warning(plain(f"The address asks for {', '.join(vain)}: there is no such thing here, so it was left out."))
 
 
 def nothing(why: str, command: str | None = None) -> None:
@@ -96,10 +109,14 @@ def nothing(why: str, command: str | None = None) -> None:
         st.code(command, language=None)
 
 
+def is_imported(catalogue: Catalogue) -> bool:
+    """Whether these embeddings were made elsewhere."""
+    return any(info.imported and info.id == catalogue.encoder for info in the_store().encoders())
+
+
 def no_probe(catalogue: Catalogue, why: str) -> None:
     """The empty state of what needs a probe; which needs an encoder that was trained here."""
-    imported = {info.id for info in the_store().encoders() if info.imported}
-    if catalogue.encoder in imported:
+    if is_imported(catalogue):
         why += ": these embeddings were imported, and probes need an encoder that was trained here on images"
         nothing(why, "phenoembed train PLATES")
     else:

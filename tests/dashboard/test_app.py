@@ -126,9 +126,32 @@ def test_a_compound_and_its_filters_come_from_the_address(shared_store: Store, v
 def test_an_address_that_names_nothing_there_opens_the_first_compound(
     shared_store: Store, visit: Callable[..., AppTest]
 ) -> None:
-    test = visit(shared_store, "compound", compound="no such thing", time="1e9", k="-1")
+    """And says so, once, whatever part of it that is."""
+    test = visit(shared_store, "compound", compound="no such thing", time="1e9", k="-1", encoder="gone")
     assert test.selectbox(key="compound").value == "aspirin"
     assert not test.error
+    said = "".join(warning.value for warning in test.warning).replace("\\", "")
+    assert all(part in said for part in ("encoder=gone", "compound=no such thing", "time=1e9", "k=-1"))
+    assert not test.run().warning
+    assert not visit(shared_store, "compound", compound="taxol", time="72.0").warning
+
+
+def test_the_address_names_the_encoder_unless_it_is_the_first(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest]
+) -> None:
+    """The one that is shown without an address; imported ones are called what people called them."""
+    store = store_maker()
+    for name in ("profiles_2025", "profiles_2026"):
+        store.write_images(fake_rows(encoder=name))
+    test = visit(store, "compound")
+    box = test.selectbox(key="encoder")
+    assert box.value == "enc0"
+    assert box.options == ["enc0 · product · replicate fold 0", "profiles_2025 · imported", "profiles_2026 · imported"]
+    assert "encoder" not in test.query_params
+    test.selectbox(key="encoder").select("profiles_2026").run()
+    assert test.query_params["encoder"] == "profiles_2026"
+    test.selectbox(key="encoder").select("enc0").run()
+    assert "encoder" not in test.query_params
 
 
 def test_choices_are_written_into_the_address(shared_store: Store, visit: Callable[..., AppTest]) -> None:
@@ -165,6 +188,13 @@ def test_switching_a_dose_off_changes_the_call(shared_store: Store, visit: Calla
     pills.set_value([]).run()
     assert "nothing is known" in words(test)
     assert not test.exception
+
+
+def test_evidence_of_controls_speaks_of_wells(shared_store: Store, visit: Callable[..., AppTest]) -> None:
+    """They have no doses to switch off."""
+    test = visit(shared_store, "evidence", compound="DMSO")
+    assert [group.label for group in test.get("pills")] == ["Wells in use", "Times in use"]
+    assert "What each well and time says" in words(test)
 
 
 def test_hostile_names_are_shown_as_text(store_maker: Callable[..., Store], visit: Callable[..., AppTest]) -> None:
@@ -220,6 +250,10 @@ def test_profiles_without_images_are_shown_by_their_effects(tmp_path: Path, visi
         assert "probe --task" not in said
         assert '<span class="l">0 h' not in said
     assert "×</div>" in words(visit(store, "compound"))
+    assert "×</div>" in words(visit(store, "map", compound="taxol"))
+    asked = visit(store, "compound", by="Image file")
+    assert "an image needs an encoder that was trained here" in words(asked).replace("\\", "")
+    assert not asked.get("file_uploader")
     assert "were imported" in words(visit(store, "evidence"))
 
 

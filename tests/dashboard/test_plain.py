@@ -16,10 +16,10 @@ from phenoembed_dashboard import catalogue as catalogue_module
 from phenoembed_dashboard import palette
 from phenoembed_dashboard.catalogue import open_catalogue, stamp
 from phenoembed_dashboard.downloads import to_csv
-from phenoembed_dashboard.effect import effects
+from phenoembed_dashboard.effect import Effects, effects
 from phenoembed_dashboard.evidence import group_choices, group_evidence
-from phenoembed_dashboard.figures import histogram
-from phenoembed_dashboard.maps import _umap_in_child, make_map, principal_components
+from phenoembed_dashboard.figures import histogram, plate_map
+from phenoembed_dashboard.maps import _umap_in_child, colouring, make_map, principal_components
 from phenoembed_dashboard.markup import strip_html, text
 from phenoembed_dashboard.neighbours import Filters, Query, control_similarity, find_neighbours, query_rows, where
 from phenoembed_dashboard.plates import calls, plate_grid, rim_effect, split_well, well_rows
@@ -395,6 +395,23 @@ def test_principal_components_are_scikit_learn_s() -> None:
     assert shares == pytest.approx(model.explained_variance_ratio_.tolist(), rel=1e-4)
 
 
+def test_no_colour_stands_for_two_categories() -> None:
+    """On maps and plates: the most frequent have one each, the others are called so; "unknown" is no other."""
+    rows = [{"value": f"drug {i % 30:02d}", "row": "A", "column": i + 1, "says": ""} for i in range(48)]
+    values, order, palette = colouring(rows, "value")
+    assert len(order) == len(palette) == len(set(palette)) == 8
+    assert set(values) == set(order)
+    assert order[-1] == "other"
+    drawn = plate_map(
+        [{**r, "colour": v} for r, v in zip(rows, values, strict=True)], (["A"], [1]), "x", order, palette
+    )
+    scale = drawn.to_dict()["layer"][1]["encoding"]["color"]["scale"]
+    assert (scale["domain"], scale["range"]) == (order, palette)
+    seven = [{"value": f"drug {i}"} for i in range(7)]
+    assert colouring([*seven, {"value": None}], "value")[1][-1] == "unknown"
+    assert colouring([*seven, {"value": "drug 7"}, {"value": None}], "value")[1][-1] == "other"
+
+
 def test_a_map_is_kept_in_the_store_and_made_anew_when_damaged(store_maker: Callable[..., Store]) -> None:
     store = store_maker()
     catalogue = open_catalogue(store.path)
@@ -414,9 +431,14 @@ def test_maps_of_two_encoders_stay_and_those_of_older_versions_go(
         make_map(store, open_catalogue(store.path, encoder), "PCA", "group")
     first = set((store.path / "maps").iterdir())
     assert len(first) == 2
+    earlier, other = (store.path / "maps" / f"{method}-group-0123456789abcdef.npz" for method in ("pca", "umap"))
+    for name in (earlier, other):  # as maps were called before the encoder's hash stood in their names
+        name.write_bytes(b"")
     store.write_images(fake_rows(["newcomer"], times=(24.0,), encoder="enc1"))
     make_map(store, open_catalogue(store.path, "enc1"), "PCA", "group")
     assert len(first & set((store.path / "maps").iterdir())) == 1
+    assert not earlier.exists()
+    other.unlink()  # of another method: not superseded
     assert len(list((store.path / "maps").iterdir())) == 2
 
     def full(*_: object, **__: object) -> None:
@@ -489,6 +511,20 @@ def test_effects_are_one_for_untreated_wells_and_large_for_what_lies_far(store_m
     assert found.of[5.0, 24.0] == pytest.approx(np.median(mine) / np.median(far), rel=1e-5)
     assert "Differs from untreated cells" in found.sentence(True)
     assert effects(catalogue, catalogue.control_rows).clear() == []
+
+
+def test_only_effects_beyond_the_usual_are_coloured() -> None:
+    """Those that 95% of untreated wells stay below are not, on pictures and on profiles without."""
+    found = Effects({(1.0, 24.0): 1.5, (5.0, 24.0): 2.5}, usual=2.0)
+    weak, strong = (found.note({"role": "treated", "concentration_um": dose, "time_h": 24.0}) for dose in (1.0, 5.0))
+    assert weak is not None
+    assert strong is not None
+    assert (weak.text, weak.hot, weak.strength) == ("1.5×", False, 0.0)
+    assert (strong.text, strong.hot, strong.strength) == ("2.5×", True, 0.5)
+    assert found.note({"role": "control", "concentration_um": 0.0, "time_h": 24.0}) is None
+    weak_alone = Effects({(1.0, 0.0): 1.5}, usual=2.0)
+    assert "at every dose (at most 1.5×" in weak_alone.sentence(timed=False)
+    assert "at every dose and time (at most 1.5×" in weak_alone.sentence(timed=True)
 
 
 def test_effects_need_three_control_wells(store_maker: Callable[..., Store]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -11,15 +10,24 @@ from phenoembed_dashboard import markup
 from phenoembed_dashboard.catalogue import Catalogue, Rows
 from phenoembed_dashboard.compare import compare_dialog
 from phenoembed_dashboard.downloads import csv_button
-from phenoembed_dashboard.effect import FULL, Effects, effects
+from phenoembed_dashboard.effect import Effects, effects
 from phenoembed_dashboard.links import adopt, publish, segmented, select
 from phenoembed_dashboard.navigation import page_of
 from phenoembed_dashboard.neighbours import Filters, Found, Neighbour, Query, control_similarity, find_neighbours
 from phenoembed_dashboard.neighbours import query_rows as rows_of_query
-from phenoembed_dashboard.opened import cached, guarded, nothing, remember, remembered, the_catalogue, the_store
+from phenoembed_dashboard.opened import (
+    cached,
+    guarded,
+    is_imported,
+    nothing,
+    remember,
+    remembered,
+    the_catalogue,
+    the_store,
+)
 from phenoembed_dashboard.pictures import load_pictures
 from phenoembed_dashboard.plates import plate_rows
-from phenoembed_dashboard.strips import Record, Strip, compound_strip, control_strip, dose_label, time_label
+from phenoembed_dashboard.strips import Strip, compound_strip, control_strip, dose_label, time_label
 from phenoembed_dashboard.structure import structure_svg
 from phenoembed_dashboard.support import Replicates, Support, replicates, support
 from phenoembed_dashboard.upload import embed_upload
@@ -54,6 +62,12 @@ def _choose(catalogue: Catalogue) -> Query | None:
     how, what = st.columns([1, 2], vertical_alignment="bottom")
     by = segmented("Find what looks like a", BY, "by", place=how)
     if by == "Image file":
+        if is_imported(catalogue):
+            nothing(
+                "these embeddings were imported: an image needs an encoder that was trained here",
+                "phenoembed train PLATES",
+            )
+            return None
         uploaded = what.file_uploader("A microscope image (TIFF or PNG, one channel)", type=["tif", "tiff", "png"])
         return None if uploaded is None else embed_upload(uploaded, catalogue.encoder)
     if by == "Well":
@@ -75,7 +89,7 @@ def _choose(catalogue: Catalogue) -> Query | None:
 
 def _label(catalogue: Catalogue, name: str) -> str:
     compound = catalogue.compounds[name]
-    parts = [name if len(name) <= 80 else name[:79] + "…", compound.moa, *compound.known_as]
+    parts = [markup.shortened(name, 80), compound.moa, *compound.known_as]
     return "  ·  ".join(part for part in parts if part)
 
 
@@ -144,18 +158,7 @@ class View:
 
     def grid(self, strip: Strip, found: Effects | None) -> str:
         """Images with their effects."""
-        return markup.strip_html(
-            strip, self.show, size=84, note=None if found is None else partial(_effect_note, found)
-        )
-
-
-def _effect_note(found: Effects, record: Record) -> markup.Note | None:
-    effect = found.at(record)
-    if effect is None:
-        return None
-    says = f"{effect:.1f} times as far from DMSO as DMSO wells are from each other"
-    shown = f"{effect:.1f}×" if effect < 10 else f"{effect:.0f}×"
-    return markup.Note(shown, min(1.0, max(0.0, (effect - 1) / (FULL - 1))), effect > found.usual, says)
+        return markup.strip_html(strip, self.show, size=84, note=None if found is None else found.note)
 
 
 def _show(catalogue: Catalogue, query: Query, filters: Filters, found: Found, field: int | None) -> None:

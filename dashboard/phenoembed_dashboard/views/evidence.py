@@ -51,14 +51,14 @@ def page() -> None:
 
 
 def _choose(catalogue: Catalogue, heads: dict[str, str]) -> tuple[str, GroupChoice, str] | None:
-    first, second, third = st.columns([3, 3, 3], vertical_alignment="bottom")
+    first, second, third = st.columns([2, 3, 3], vertical_alignment="bottom")
     names = list(catalogue.compounds)
     kept = remembered("compound")
     compound = select(
         "Compound",
         names,
         "compound",
-        form=lambda name: name if len(name) < 80 else name[:79] + "…",
+        form=lambda name: markup.shortened(name, 80),
         default=kept if kept in catalogue.compounds else (catalogue.treated or names)[0],
         always=True,
         place=first,
@@ -100,12 +100,13 @@ def _show(catalogue: Catalogue, evidence: GroupEvidence, group: GroupChoice, hea
         rows = _bars(evidence, before, after, bool(kept.all()))
         figure(figures.posterior_bars, rows, not kept.all(), key="posterior", says="probability of classes", rows=rows)
         parts = [
-            *_parts(evidence, called, "well" if records[0]["role"] == "control" else "concentration_um", label),
+            *_parts(evidence, called, "well" if _column(records) == "well" else "concentration_um", label),
             *_parts(evidence, called, "time_h", time_label),
         ]
         if parts:
-            st.html('<div class="pe"><b>What each dose and time says by itself, and what is left without it</b></div>')
-            title = f"probability of {evidence.classes[called][:40]}"
+            what = f"What each {_column(records)} and time says by itself, and what is left without it"
+            st.html(f'<div class="pe"><b>{what}</b></div>')
+            title = f"probability of {markup.shortened(evidence.classes[called], 40)}"
             figure(figures.part_bars, parts, title, key="parts", says="probability of the call by part", rows=parts)
 
 
@@ -158,7 +159,14 @@ def _images(catalogue: Catalogue, evidence: GroupEvidence, kept: Any, called: in
 def _switches(records: tuple[Record, ...], doses: list[Any], times: list[Any], label: Any, scope: str) -> Any:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         kept_doses = set(
-            st.pills("Doses in use", doses, selection_mode="multi", default=doses, format_func=label, key=f"d:{scope}")
+            st.pills(
+                f"{_column(records).capitalize()}s in use",
+                doses,
+                selection_mode="multi",
+                default=doses,
+                format_func=label,
+                key=f"d:{scope}",
+            )
         )
         kept_times = set(
             st.pills(
@@ -243,5 +251,10 @@ def _grid(records: tuple[Record, ...], doses: list[Any], times: list[Any], label
     return Strip(tuple(label(dose) for dose in doses), tuple(map(time_label, times)), cells)
 
 
+def _column(records: tuple[Record, ...]) -> str:
+    """What the columns of images are: doses, or the wells of controls."""
+    return "well" if records[0]["role"] == "control" else "dose"
+
+
 def _column_label(records: tuple[Record, ...]) -> Any:
-    return str if records[0]["role"] == "control" else dose_label
+    return str if _column(records) == "well" else dose_label

@@ -8,12 +8,14 @@ from phenoembed_dashboard import clickable, figures, markup
 from phenoembed_dashboard.catalogue import Catalogue
 from phenoembed_dashboard.drawing import downloads, drawn
 from phenoembed_dashboard.links import adopt, segmented, select
+from phenoembed_dashboard.maps import colouring
 from phenoembed_dashboard.navigation import page_of
 from phenoembed_dashboard.opened import cached, guarded, nothing, the_catalogue, the_store
 from phenoembed_dashboard.pictures import large_picture, load_pictures
 from phenoembed_dashboard.plates import (
     DISTANCE,
     Calls,
+    Grid,
     calls,
     is_categorical,
     plate_grid,
@@ -82,7 +84,7 @@ def _heat_map(
     categorical, grid = is_categorical(catalogue, column), plate_grid(rows)
     wells = [row["well"] for row in rows]
     adopt("well", wells, default=_strongest(rows))
-    svg = drawn(figures.plate_map, rows, grid, label, categorical=categorical)
+    svg = _svg(rows, grid, label, categorical)
     places = [(row["column"], grid[0].index(row["row"])) for row in rows]
     says = f"{label} of the wells of plate {plate}; arrow keys walk over them"
     key = f"plate:{plate}:{column}:{time}"
@@ -95,8 +97,17 @@ def _heat_map(
         says += f" (mean {found.rim:.3g} and {found.inside:.3g})."
         st.html(f'<div class="pe pe-says {"warn" if found.clear else ""}">{markup.text(says)}</div>')
     unit = "1 is how far DMSO wells of the plate lie from each other. " if column == DISTANCE else ""
-    st.caption(f"{unit}Click a well to see its images. Wells without a value are outlines.")
+    what = "its images" if catalogue.pictured else "what is in it"
+    st.caption(f"{unit}Click a well, or walk with the arrow keys, to see {what}. Wells without a value are outlines.")
     downloads(svg, key, rows)
+
+
+def _svg(rows: list[dict[str, Any]], grid: Grid, label: str, categorical: bool) -> str:
+    if not categorical:
+        return drawn(figures.plate_map, rows, grid, label)
+    values, order, palette = colouring(rows, "value")
+    coloured = [{**row, "colour": value} for row, value in zip(rows, values, strict=True)]
+    return drawn(figures.plate_map, coloured, grid, label, order, palette)
 
 
 def _strongest(rows: list[dict[str, Any]]) -> str:
