@@ -82,5 +82,5 @@ def _plate() -> Any:
 @cache
 def _points() -> Any:
     script = (SCRIPTS / "map.js").read_text()
-    html = '<div class="map"><canvas tabindex="0" role="img"></canvas><div class="tip" hidden></div></div>'
+    html = '<div class="map"><canvas tabindex="0" role="application"></canvas><div class="tip" hidden></div></div>'
     return st.components.v2.component("phenoembed_map", html=html, css=MAP_STYLE, js=script)

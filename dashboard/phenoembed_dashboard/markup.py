@@ -188,11 +188,11 @@ def _thumb(
     said = None if note is None else note(record)
     hot = " hot" if said is not None and said.hot else ""
     hint = caption if said is None or not said.says else f"{caption}: {text(said.says)}"
+    figure = "" if said is None else f'<span class="v{hot}">{text(said.text)}</span>'
     if source is not None:
-        figure = "" if said is None else f'<span class="v{hot}">{text(said.text)}</span>'
         return f'<div class="pe-t{pale}" title="{hint}"><img src="{source}" alt="{caption}">{figure}</div>'
     if has_file(record):
-        return f'<div class="pe-t none" title="{hint}: the image file cannot be read">no<br>file</div>'
+        return f'<div class="pe-t none" title="{hint}: the image file cannot be read">no<br>file{figure}</div>'
     if said is None:
         return f'<div class="pe-t none" title="{hint}: a profile without an image">profile</div>'
     return f'<div class="pe-t num{pale}" style="--e:{said.strength:.2f}" title="{hint}">{text(said.text)}</div>'

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phenoembed_dashboard.catalogue import Catalogue, Rows
+from phenoembed_store.plate_layout import well_order
 
 MAX_COLUMNS = 6
 MAX_LINES = 4
@@ -90,7 +91,8 @@ def control_strip(
     rows = rows if keep is None else rows[keep(catalogue, rows)]
     plates = catalogue.plate_codes[rows]
     first = int(plates.min(initial=len(catalogue.plates)))
-    wells = spread(sorted(set(catalogue.column("well")[rows[plates == first]].tolist())), n_columns)
+    there = sorted(set(catalogue.column("well")[rows[plates == first]].tolist()), key=well_order)
+    wells = spread(there, n_columns)
     rows = _preferred(catalogue, rows[np.isin(catalogue.column("well")[rows], wells)], field, (first,))
     best = _first(zip(_values(catalogue, "well", rows), _values(catalogue, "time_h", rows), strict=True), rows)
     times = sorted({record["time_h"] for record in shown} or {time for _, time in best}, key=_none_first)

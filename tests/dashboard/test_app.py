@@ -229,7 +229,9 @@ def test_a_poor_store_is_no_error(store_maker: Callable[..., Store], visit: Call
         test = visit(store, page)
         assert not test.error, page
         if poor == "no files" and page == "compound":
-            assert "no<br>file" in words(test)
+            assert "no<br>file<span" in words(test)  # what is known of it without its picture
+            assert "None of these images can be read" in test.info[0].value
+            assert "No such file or directory" in test.info[0].value.replace("\\", "")
         if poor == "no predictions" and page in ("probes", "evidence"):
             assert "phenoembed probe --task compound" in test.code[0].value
 

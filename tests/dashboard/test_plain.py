@@ -37,7 +37,7 @@ from phenoembed_dashboard.strips import compound_strip, control_strip, dose_labe
 from phenoembed_dashboard.support import replicates, support
 from phenoembed_store import Store
 from phenoembed_store.errors import NotInStore, StoreError
-from phenoembed_store.plate_layout import EdgeEffect
+from phenoembed_store.plate_layout import EdgeEffect, well_order
 
 
 def test_a_catalogue_follows_the_store(store_maker: Callable[..., Store]) -> None:
@@ -253,6 +253,17 @@ def test_a_plate_has_its_true_shape_and_its_rim(shared_store: Store) -> None:
     letters, numbers = plate_grid(rows)
     assert (len(letters), len(numbers)) == (16, 24)
     assert split_well("AF48") == ("AF", 48)
+
+
+def test_wells_are_sorted_row_by_row() -> None:
+    assert sorted(["AA01", "B02", "A10", "x", "A02", "Z48"], key=well_order) == [
+        "x",
+        "A02",
+        "A10",
+        "B02",
+        "Z48",
+        "AA01",
+    ]
 
 
 def test_an_edge_effect_is_measured_on_controls() -> None:

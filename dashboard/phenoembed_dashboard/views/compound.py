@@ -31,6 +31,7 @@ from phenoembed_dashboard.strips import Strip, compound_strip, control_strip, do
 from phenoembed_dashboard.structure import structure_svg
 from phenoembed_dashboard.support import Replicates, Support, replicates, support
 from phenoembed_dashboard.upload import embed_upload
+from phenoembed_store.plate_layout import well_order
 
 PER_PAGE = (6, 12, 24, 48)
 PICTURES = "Each thumbnail is the centre of one field of view, in one contrast for its whole plate. "
@@ -96,7 +97,7 @@ def _label(catalogue: Catalogue, name: str) -> str:
 def _choose_well(catalogue: Catalogue, place: "st.delta_generator.DeltaGenerator") -> Query:
     left, right = place.columns(2)
     plate = select("Plate", list(catalogue.plates), "plate", always=True, place=left)
-    wells = sorted(set(catalogue.column("well")[plate_rows(catalogue, plate, None)].tolist()))
+    wells = sorted(set(catalogue.column("well")[plate_rows(catalogue, plate, None)].tolist()), key=well_order)
     well = select("Well", wells, "well", always=True, place=right)
     return Query(well=(plate, well))
 
@@ -264,11 +265,11 @@ def _heading(view: View, found: Found, sure: Support) -> None:
     n = len(found.neighbours)
     if not n:
         return
-    context = [] if sure.typical is None else [f"A typical compound here has a similarity of {sure.typical:.2f}"]
+    context = [] if sure.typical is None else [f"A typical compound here has a similarity of {sure.typical:z.2f}"]
     rows = rows_of_query(view.catalogue, view.query)
     likeness = control_similarity(view.catalogue, rows) if len(rows) else None
     if likeness is not None:
-        context.append(f"DMSO on its plates has {likeness:.2f}" if context else f"DMSO has {likeness:.2f}")
+        context.append(f"DMSO on its plates has {likeness:z.2f}" if context else f"DMSO has {likeness:z.2f}")
     said = f"{', '.join(context)}. " if context else ""
     if view.everywhere:
         said += "All of these share a plate with the query: the filter “across plates only” leaves such pairs out."
@@ -305,7 +306,7 @@ def _card(view: View, hit: Neighbour, strip: Strip, sure: Support) -> str:
     known = None if hit.role == "control" else view.effects(view.catalogue.rows_of(hit.compound))
     return (
         f'<div class="pe"><div class="pe-head"><span class="pe-rank">{hit.rank}</span>{markup.name(hit.compound)}'
-        f'<span class="pe-score" title="cosine similarity">{hit.similarity:.3f}</span></div>'
+        f'<span class="pe-score" title="cosine similarity">{hit.similarity:z.3f}</span></div>'
         f"{_bar(hit.similarity, sure)}{markup.chips(parts)}{view.grid(strip, known)}</div>"
     )
 

@@ -26,6 +26,7 @@ from phenoembed_dashboard.plates import (
 )
 from phenoembed_dashboard.strips import COLUMNS, Record, time_label
 from phenoembed_store import Store
+from phenoembed_store.plate_layout import well_order
 
 MAX_IMAGES = 24
 
@@ -115,7 +116,7 @@ def _strongest(rows: list[dict[str, Any]]) -> str:
 
 
 def _well(catalogue: Catalogue, plate: str, time: float | None, rows: list[dict[str, Any]]) -> None:
-    well = select("Well", sorted(row["well"] for row in rows), "well", default=_strongest(rows))
+    well = select("Well", sorted((row["well"] for row in rows), key=well_order), "well", default=_strongest(rows))
     all_rows = plate_rows(catalogue, plate, time)
     mine = all_rows[catalogue.column("well")[all_rows] == well]
     records = catalogue.records(mine[:MAX_IMAGES], COLUMNS)
