@@ -1,6 +1,5 @@
 """What the pages know of a store's images without their embeddings: read once for each version of the store."""
 
-import re
 import threading
 import time
 from collections import Counter
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from phenoembed.thumbnails import Contrast, Picture, picture_of, plate_contrasts
+from phenoembed.thumbnails import NO_FILE, Contrast, Picture, has_file, picture_of, plate_contrasts
 
 import phenoembed_store
 from phenoembed_store import Store, remote
@@ -31,15 +30,6 @@ TABLES = ("images", "annotations", "predictions", "rejected")
 REMOTE_SECONDS = 5.0  # between two looks at a store in object storage
 HELD_BYTES = 1 << 29
 """Of catalogues that are held for visitors on several encoders or stores; one is held whatever its size."""
-
-
-NO_FILE = r"^$|:\d+$"
-"""A path that names no image: imported profiles have the line of their table there."""
-
-
-def has_file(record: dict[str, Any]) -> bool:
-    """Whether the store knows a file of this image."""
-    return re.search(NO_FILE, record.get("path") or "") is None
 
 
 @dataclass(frozen=True)

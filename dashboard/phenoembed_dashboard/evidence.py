@@ -154,7 +154,7 @@ def usable_heads(store: Store, catalogue: Catalogue) -> dict[str, str]:
         counted[info.task] = counted.get(info.task, 0) + 1
         parts = [info.task, f"{info.n_classes} classes"]
         if info.config.get("split"):
-            parts.append(f"{info.config['split']} split, fold {info.config.get('fold')}")
+            parts.append(f"{info.config['split']} fold {info.config.get('fold')}")
         if counted[info.task] > 1:
             parts.append(f"earlier, {info.id[:6]}")
         found[info.id] = " · ".join(parts)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phenoembed_dashboard.catalogue import has_file
+from phenoembed.thumbnails import has_file
+
 from phenoembed_dashboard.strips import Record, Strip, dose_label, time_label
 
 Show = Callable[[Record], "str | None"]

@@ -23,7 +23,8 @@ def load_pictures(store: Path, catalogue: Catalogue, records: Iterable[Record]) 
     answers = Thumbnails(store).get(pictures)
     reasons = [answer for answer in answers if isinstance(answer, str)]
     if reasons and len(reasons) == len(answers):
-        nothing(f"none of these images can be read ({reasons[0]}): the plates have to lie where they were indexed")
+        why = "none of these images can be shown, for the plates have to lie where they were indexed"
+        nothing(f"{why}: {pictures[0].path} {reasons[0]}")
     uris = {p.key: data_uri(webp) for p, webp in zip(pictures, answers, strict=True) if isinstance(webp, bytes)}
 
     def show(record: Record) -> str | None:

@@ -232,7 +232,7 @@ def _bars(evidence: GroupEvidence, before: Any, after: Any, whole: bool) -> list
 
 
 def _note(share: float, on: bool, reach: float) -> markup.Note:
-    return markup.Note(f"{share:+.1f}", max(0.0, share) / reach) if on else markup.Note("off")
+    return markup.Note(f"{share:+z.1f}", max(0.0, share) / reach) if on else markup.Note("off")
 
 
 def _parts(evidence: GroupEvidence, called: int, column: str, label: Any) -> list[dict[str, Any]]:
