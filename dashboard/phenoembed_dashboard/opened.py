@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from phenoembed_dashboard.catalogue import Catalogue, Stamp, open_catalogue, open_store, stamp
-from phenoembed_dashboard.links import adopt, passed_over, publish
+from phenoembed_dashboard.links import adopt, passed_over, publish, select
 from phenoembed_store import EncoderInfo, Store
 from phenoembed_store.errors import NotInStore, PhenoembedError
 from phenoembed_store.remote import as_typed
@@ -98,7 +98,7 @@ def guarded() -> Iterator[None]:
 def nothing(why: str, command: str | None = None) -> None:
     """An empty state: what is missing, and the command that makes it."""
     if command is None:
-        for opening in ("; run: ", "run: ", "run `"):
+        for opening in ("run: ", "run `"):
             before, found, after = why.partition(opening)
             if found:
                 why, command = before.strip(" ;:,"), after.split("`")[0].split(", or")[0].strip()
@@ -107,6 +107,15 @@ def nothing(why: str, command: str | None = None) -> None:
     if command:
         command += "" if "--store" in command or not command.startswith("phenoembed") else f" --store {store_address()}"
         st.code(command, language=None)
+
+
+def choose_compound(catalogue: Catalogue, label: str, form: Callable[[str], str], place: Any) -> str:
+    """The one that was looked at last on any page, unless the address says otherwise; else the first treated one."""
+    names, kept = list(catalogue.compounds), remembered("compound")
+    default = kept if kept in catalogue.compounds else (catalogue.treated or names)[0]
+    chosen: str = select(label, names, "compound", form=form, default=default, always=True, place=place)
+    remember("compound", chosen)
+    return chosen
 
 
 def is_imported(catalogue: Catalogue) -> bool:

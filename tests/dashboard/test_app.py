@@ -266,6 +266,22 @@ def test_a_store_without_images_says_what_to_run(tmp_path: Path, visit: Callable
         test = visit(store, page)
         assert not test.error
         assert "phenoembed train PLATES" in words(test)
+        assert len(test.code) == 1
+        assert "every image that was found" not in words(test)
+
+
+def test_the_store_page_follows_the_indexes(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at again when a search made one anew, though the tables' version stays what it was."""
+    store, whole, looks = store_maker(), Store.status, []
+    monkeypatch.setattr(Store, "status", lambda self: looks.append(self) or whole(self))
+    for _ in range(2):
+        visit(store, "store")
+        assert len(looks) == 1
+    (store.path / "indexes" / "enc0-8").mkdir(parents=True)
+    visit(store, "store")
+    assert len(looks) == 2
 
 
 def test_no_store_says_what_to_run(tmp_path: Path, visit: Callable[..., AppTest]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -17,11 +18,10 @@ from phenoembed_dashboard.neighbours import Filters, Found, Neighbour, Query, co
 from phenoembed_dashboard.neighbours import query_rows as rows_of_query
 from phenoembed_dashboard.opened import (
     cached,
+    choose_compound,
     guarded,
     is_imported,
     nothing,
-    remember,
-    remembered,
     the_catalogue,
     the_store,
 )
@@ -50,7 +50,6 @@ def page() -> None:
         if not catalogue.compounds:
             nothing("the store has no images", "phenoembed index PLATES")
             return
-        st.html(markup.STYLE)
         query = _choose(catalogue)
         if query is None:
             return
@@ -73,19 +72,8 @@ def _choose(catalogue: Catalogue) -> Query | None:
         return None if uploaded is None else embed_upload(uploaded, catalogue.encoder)
     if by == "Well":
         return _choose_well(catalogue, what)
-    names = list(catalogue.compounds)
-    kept = remembered("compound")
-    chosen = select(
-        "Compound (type a name, synonym, mechanism or InChIKey)",
-        names,
-        "compound",
-        form=lambda name: _label(catalogue, name),
-        default=kept if kept in catalogue.compounds else (catalogue.treated or names)[0],
-        always=True,
-        place=what,
-    )
-    remember("compound", chosen)
-    return Query(compound=chosen)
+    label = "Compound (type a name, synonym, mechanism or InChIKey)"
+    return Query(compound=choose_compound(catalogue, label, partial(_label, catalogue), what))
 
 
 def _label(catalogue: Catalogue, name: str) -> str:

@@ -22,11 +22,10 @@ from phenoembed_dashboard.evidence import (
 from phenoembed_dashboard.links import select
 from phenoembed_dashboard.opened import (
     cached,
+    choose_compound,
     guarded,
     no_probe,
     nothing,
-    remember,
-    remembered,
     the_catalogue,
     the_store,
 )
@@ -37,7 +36,6 @@ from phenoembed_dashboard.strips import Record, Strip, dose_label, time_label
 def page() -> None:
     with guarded():
         catalogue = the_catalogue()
-        st.html(markup.STYLE)
         heads: dict[str, str] = usable_heads(the_store(), catalogue)
         if not heads:
             no_probe(catalogue, "no head can be asked yet")
@@ -52,18 +50,7 @@ def page() -> None:
 
 def _choose(catalogue: Catalogue, heads: dict[str, str]) -> tuple[str, GroupChoice, str] | None:
     first, second, third = st.columns([2, 3, 3], vertical_alignment="bottom")
-    names = list(catalogue.compounds)
-    kept = remembered("compound")
-    compound = select(
-        "Compound",
-        names,
-        "compound",
-        form=lambda name: markup.shortened(name, 80),
-        default=kept if kept in catalogue.compounds else (catalogue.treated or names)[0],
-        always=True,
-        place=first,
-    )
-    remember("compound", compound)
+    compound = choose_compound(catalogue, "Compound", lambda name: markup.shortened(name, 80), first)
     groups: list[GroupChoice] = cached(group_choices, compound=compound)
     if not groups:
         nothing(f"the images of '{compound}' are of no group (empty or spare control wells)")

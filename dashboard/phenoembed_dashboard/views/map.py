@@ -31,7 +31,6 @@ MAX_SHOWN = 6
 def page() -> None:
     with guarded():
         catalogue = the_catalogue()
-        st.html(markup.STYLE)
         first, second, third, fourth = st.columns([2, 3, 3, 3], vertical_alignment="bottom")
         method = segmented("Laid out by", methods(), "method", place=first)
         point = select("A point is", list(POINTS), "point", form=lambda name: POINTS[name], place=second)

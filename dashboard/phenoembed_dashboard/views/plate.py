@@ -34,7 +34,6 @@ MAX_IMAGES = 24
 def page() -> None:
     with guarded():
         catalogue = the_catalogue()
-        st.html(markup.STYLE)
         called: Calls = cached(calls)
         plate, time, column = _choose(catalogue, called)
         label = value_columns(catalogue, called)[column]

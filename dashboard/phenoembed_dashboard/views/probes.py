@@ -36,7 +36,6 @@ TITLES = {"compound": "Which compound?", "moa": "Which mechanism?", "treatment":
 def page() -> None:
     with guarded():
         catalogue = the_catalogue()
-        st.html(markup.STYLE)
         every: list[dict[str, Any]] = cached(prediction_rows)
         if not every:
             no_probe(catalogue, "nothing was probed with this encoder yet")
