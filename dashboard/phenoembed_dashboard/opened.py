@@ -11,6 +11,7 @@ import streamlit as st
 
 from phenoembed_dashboard.catalogue import Catalogue, Stamp, open_catalogue, open_store, stamp
 from phenoembed_dashboard.links import adopt, passed_over, publish, select
+from phenoembed_dashboard.markup import shortened
 from phenoembed_store import EncoderInfo, Store
 from phenoembed_store.errors import NotInStore, PhenoembedError
 from phenoembed_store.remote import as_typed
@@ -91,8 +92,8 @@ def guarded() -> Iterator[None]:
         )
         st.caption("If the store is being written, wait a moment and press R. Otherwise run this:")
         st.code(f"phenoembed verify --store {store_address()}", language=None)
-    if vain := passed_over():
-        top.warning(plain(f"The address asks for {', '.join(vain)}: there is no such thing here, so it was left out."))
+    if vain := ", ".join(shortened(one, 80) for one in passed_over()):
+        top.warning(plain(f"The address asks for {vain}: there is no such thing here, so it was left out."))
 
 
 def nothing(why: str, command: str | None = None) -> None:
@@ -158,11 +159,12 @@ def cached(function: Callable[..., Any], **arguments: Any) -> Any:
     """
     version = the_stamp()  # before anything is read: what is written meanwhile may be in the result, never missing
     catalogue, name = the_catalogue(), f"{function.__module__}.{function.__qualname__}"
-    return _cached(name, catalogue.encoder, version, arguments, function, catalogue)
+    return _cached(store_address(), name, catalogue.encoder, version, arguments, function, catalogue)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
 def _cached(
+    store: str,
     name: str,
     encoder: str,
     version: Stamp,

@@ -134,6 +134,7 @@ def test_an_address_that_names_nothing_there_opens_the_first_compound(
     assert all(part in said for part in ("encoder=gone", "compound=no such thing", "time=1e9", "k=-1"))
     assert not test.run().warning
     assert not visit(shared_store, "compound", compound="taxol", time="72.0").warning
+    assert len(visit(shared_store, "compound", compound=10_000 * "x").warning[0].value) < 200
 
 
 def test_the_address_names_the_encoder_unless_it_is_the_first(
