@@ -7,6 +7,7 @@ asks for one that is missing, at that moment. They lie in one SQLite file, becau
 import hashlib
 import io
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,9 @@ QUALITY = 75
 BATCH = 256  # thumbnails made between two commits
 BUSY_SECONDS = 20.0  # how long to wait for another process that writes
 COLUMNS = ("path", "screen", "plate", "channel", "content_hash", "intensity_p01", "intensity_p99")
+
+NO_FILE = r"^$|:\d+$"
+"""A path that names no image: imported profiles have the line of their table there."""
 
 Contrast = tuple[float, float]  # the pixel values shown black and white
 
@@ -166,7 +170,12 @@ def pictures_of(images: pa.Table) -> list[Picture]:
     contrasts = plate_contrasts(images)
     names = ("path", "content_hash", "screen", "plate", "channel", Z_STACK)
     rows = images.select([name for name in names if name in images.column_names]).to_pylist()
-    return [picture_of(row, contrasts[row["screen"], row["plate"], row["channel"]]) for row in rows if row["path"]]
+    return [picture_of(row, contrasts[row["screen"], row["plate"], row["channel"]]) for row in rows if has_file(row)]
+
+
+def has_file(image: Mapping[str, Any]) -> bool:
+    """Whether the store knows a file of this image."""
+    return re.search(NO_FILE, image.get("path") or "") is None
 
 
 def picture_of(image: Mapping[str, Any], contrast: Contrast) -> Picture:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from phenoembed_cli.options import DEFAULT_STORE, Json, Store
+from phenoembed_cli.options import DEFAULT_STORE, Encoder, Json, Store
 from phenoembed_cli.output import note, print_json, print_table
 
 
@@ -16,6 +16,7 @@ def status(
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Draw each plate as heat maps: a .png or .pdf.")
     ] = None,
+    encoder: Encoder = None,
     store: Store = DEFAULT_STORE,
     as_json: Json = False,
 ) -> None:
@@ -25,11 +26,11 @@ def status(
     opened = phenoembed_store.open(store)
     found = opened.status()
     if plates:
-        found["plates"] = opened.plates()
+        found["plates"] = opened.plates(encoder)
     if report is not None:
         from phenoembed.plates import draw_plates
 
-        shown = draw_plates(opened, report)
+        shown = draw_plates(opened, report, encoder)
         note(f"{shown:,} plates drawn in {report}")
     if as_json:
         print_json(found)

@@ -1,18 +1,18 @@
 """What the pages know of a store's images without their embeddings: read once for each version of the store."""
 
-import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from phenoembed.thumbnails import Contrast, Picture, picture_of, plate_contrasts
+from phenoembed.thumbnails import NO_FILE, Contrast, Picture, has_file, picture_of, plate_contrasts
 
 import phenoembed_store
 from phenoembed_store import Store, remote
@@ -32,15 +32,6 @@ HELD_BYTES = 1 << 29
 """Of catalogues that are held for visitors on several encoders or stores; one is held whatever its size."""
 
 
-NO_FILE = r"^$|:\d+$"
-"""A path that names no image: imported profiles have the line of their table there."""
-
-
-def has_file(record: dict[str, Any]) -> bool:
-    """Whether the store knows a file of this image."""
-    return re.search(NO_FILE, record.get("path") or "") is None
-
-
 @dataclass(frozen=True)
 class Compound:
     """One compound, as a person would choose it. ``known_as``: synonyms, InChIKey and the like."""
@@ -50,6 +41,14 @@ class Compound:
     n_images: int
     moa: str | None
     known_as: tuple[str, ...]
+
+
+class Plate(NamedTuple):
+    """A plate; two screens may each have one of a name. ``code``: its number in ``plate_codes``."""
+
+    screen: str
+    name: str
+    code: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +98,24 @@ class Catalogue:
         """The plate of each image as a number; plates of one name in two screens are two."""
         found: npt.NDArray[np.int64] = number(self.codes("screen"), self.codes("plate"))[0]
         return found
+
+    @cached_property
+    def plates(self) -> dict[str, Plate]:
+        """Every plate by what it is called here: its name, and its screen too where several have a plate so named."""
+        first = np.unique(self.plate_codes, return_index=True)[1]
+        records = self.records(first, ("screen", "plate"))
+        there = [Plate(record["screen"], record["plate"], code) for code, record in enumerate(records)]
+        namesakes = Counter(plate.name for plate in there)
+        called = {one.name if namesakes[one.name] == 1 else f"{one.name} ({one.screen})": one for one in there}
+        return dict(sorted(called.items()))
+
+    def plate_of(self, record: dict[str, Any]) -> str:
+        """What the plate of an image is called here."""
+        return self._called[record["screen"], record["plate"]]
+
+    def plates_of(self, records: Iterable[dict[str, Any]]) -> tuple[int, ...]:
+        """The plates of some images, as in ``plate_codes``."""
+        return tuple(sorted({self.plates[self.plate_of(record)].code for record in records}))
 
     @cached_property
     def control_rows(self) -> Rows:
@@ -180,6 +197,10 @@ class Catalogue:
     @cached_property
     def _columns(self) -> dict[str, npt.NDArray[Any]]:
         return {}
+
+    @cached_property
+    def _called(self) -> dict[tuple[str, str], str]:
+        return {(plate.screen, plate.name): called for called, plate in self.plates.items()}
 
     @cached_property
     def _codes(self) -> dict[str, npt.NDArray[np.int64]]:

@@ -20,7 +20,7 @@ PLATE_STYLE = """
 .plate { color: var(--st-text-color); }
 .plate svg { width: 100%; height: auto; max-width: 820px; outline-offset: 4px; }
 .plate path[aria-roledescription='rect mark'] { cursor: pointer; }
-.plate path.chosen { stroke: #d55e00; stroke-width: 3; }
+.plate path.chosen { stroke: #d55e00; stroke-width: 3; filter: drop-shadow(0 0 1.5px currentColor); }
 """
 MAP_STYLE = """
 .map { position: relative; color: var(--st-text-color); height: min(560px, 100vw); border-radius: 8px;
@@ -55,9 +55,9 @@ def plate(
     return well
 
 
-def points(data: dict[str, Any], key: str) -> list[int]:
-    """The places of the points that a visitor clicked or drew a line around."""
-    found = _points()(data=data, key=key, on_chosen_change=_nothing)
+def points(data: dict[str, Any], says: str, key: str) -> list[int]:
+    """The places of the points that a visitor clicked or drew a line around. says: what the figure is."""
+    found = _points()(data={**data, "says": says}, key=key, on_chosen_change=_nothing)
     return [int(place) for place in found.get("chosen") or () if 0 <= int(place) < len(data["x"])]
 
 
@@ -82,5 +82,5 @@ def _plate() -> Any:
 @cache
 def _points() -> Any:
     script = (SCRIPTS / "map.js").read_text()
-    html = '<div class="map"><canvas tabindex="0" role="img"></canvas><div class="tip" hidden></div></div>'
+    html = '<div class="map"><canvas tabindex="0" role="application"></canvas><div class="tip" hidden></div></div>'
     return st.components.v2.component("phenoembed_map", html=html, css=MAP_STYLE, js=script)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phenoembed_dashboard.catalogue import Catalogue, Rows
+from phenoembed_dashboard.markup import Note
 from phenoembed_dashboard.strips import Record, dose_label, time_label
 
 Doubles = npt.NDArray[np.float64]
@@ -43,6 +44,15 @@ class Effects:
             return None
         return self.of.get((record["concentration_um"], record["time_h"]))
 
+    def note(self, record: Record) -> Note | None:
+        """The effect as a figure on an image: coloured where it is beyond the usual."""
+        effect = self.at(record)
+        if effect is None:
+            return None
+        says = f"{effect:.1f} times as far from DMSO as DMSO wells are from each other"
+        hot = effect > self.usual
+        return Note(times(effect), min(1.0, max(0.0, (effect - 1) / (FULL - 1))) if hot else 0.0, hot, says)
+
     def clear(self) -> list[Where]:
         """Where it is beyond the usual, by rising dose and time."""
         return sorted(place for place, effect in self.of.items() if effect > self.usual)
@@ -53,10 +63,11 @@ class Effects:
             return "Too few DMSO wells on its plates to say whether it differs from untreated cells."
         clear = self.clear()
         most = max(self.of, key=lambda place: self.of[place])
-        says = f"{self.of[most]:.1f}×" if self.of[most] < 10 else f"{self.of[most]:.0f}×"
+        says = times(self.of[most])
         if not clear:
+            everywhere = "at every dose and time" if timed else "at every dose"
             return (
-                f"Looks like untreated cells at every dose and time (at most {says} the spread among DMSO wells): "
+                f"Looks like untreated cells {everywhere} (at most {says} the spread among DMSO wells): "
                 "what it resembles says little."
             )
         place = place_label(most, timed)
@@ -64,6 +75,10 @@ class Effects:
         doses = sorted({dose for dose, _ in self.of})
         onset = "at every dose" if lowest == doses[0] else f"from {dose_label(lowest)} on"
         return f"Differs from untreated cells {onset}, most at {place}: {says} the spread among DMSO wells."
+
+
+def times(effect: float) -> str:
+    return f"{effect:.1f}×" if effect < 10 else f"{effect:.0f}×"
 
 
 def place_label(place: Where, timed: bool = True) -> str:

@@ -6,6 +6,7 @@ Everything follows from the stored embeddings and the head's matrices: no image 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,13 @@ class GroupEvidence:
 
 @dataclass(frozen=True)
 class GroupChoice:
-    """One group of a compound. ``unseen``: the test that held it out of the encoder's training, None if unknown."""
+    """One group of a compound. ``unseen``: the test that held it out of the encoder's training, None if unknown.
+
+    screen: empty where the store has but one.
+    """
 
     group_id: str
+    screen: str
     replicate: str
     set: int
     field: int
@@ -105,12 +110,15 @@ def group_choices(store: Store, catalogue: Catalogue, compound: str) -> list[Gro
     rows = catalogue.rows_of(compound)
     held_out = held_out_groups(store, catalogue)
     seen: dict[str, GroupChoice] = {}
-    for record in catalogue.records(rows, ("group_id", "replicate", "set", "field")):
+    several = len(catalogue.values("screen")) > 1
+    for record in catalogue.records(rows, ("group_id", "screen", "replicate", "set", "field")):
         name = record["group_id"]
         if name is not None and name not in seen:
-            seen[name] = GroupChoice(name, record["replicate"], record["set"], record["field"], held_out.get(name))
+            place = (record["screen"] if several else "", record["replicate"], record["set"], record["field"])
+            seen[name] = GroupChoice(name, *place, held_out.get(name))
     rank = {"new replicate": 0, "new compound": 0, "known wells": 1, None: 2}
-    return sorted(seen.values(), key=lambda one: (rank.get(one.unseen, 1), one.replicate, one.set, one.field))
+    order = attrgetter("screen", "replicate", "set", "field")
+    return sorted(seen.values(), key=lambda one: (rank.get(one.unseen, 1), order(one)))
 
 
 def held_out_groups(store: Store, catalogue: Catalogue) -> dict[str, str]:
@@ -146,7 +154,7 @@ def usable_heads(store: Store, catalogue: Catalogue) -> dict[str, str]:
         counted[info.task] = counted.get(info.task, 0) + 1
         parts = [info.task, f"{info.n_classes} classes"]
         if info.config.get("split"):
-            parts.append(f"{info.config['split']} split, fold {info.config.get('fold')}")
+            parts.append(f"{info.config['split']} fold {info.config.get('fold')}")
         if counted[info.task] > 1:
             parts.append(f"earlier, {info.id[:6]}")
         found[info.id] = " · ".join(parts)

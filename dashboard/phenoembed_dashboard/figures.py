@@ -123,8 +123,11 @@ def histogram(values: Sequence[float], title: str) -> Figure:
     )
 
 
-def plate_map(rows: Rows, grid: Grid, label: str, *, categorical: bool) -> Figure:
-    """The wells of a plate in their places, empty ones as outlines. The filled wells are drawn in the rows' order."""
+def plate_map(rows: Rows, grid: Grid, label: str, order: Sequence[str] = (), palette: Sequence[str] = ()) -> Figure:
+    """The wells of a plate in their places, empty ones as outlines. The filled wells are drawn in the rows' order.
+
+    order: the categories of ``colour``, ``palette`` theirs; none where wells are coloured by the size of ``value``.
+    """
     letters, numbers = grid
     side = max(6, min(46, 620 // len(numbers)))
     bare: Any = {"title": None, "axis": alt.Axis(labelAngle=0, ticks=False, domain=False, labelOverlap=True)}
@@ -132,16 +135,13 @@ def plate_map(rows: Rows, grid: Grid, label: str, *, categorical: bool) -> Figur
     y = alt.Y("row:O", scale=alt.Scale(domain=letters, padding=0.08), **bare)
     blank = [{"row": letter, "column": number} for letter in letters for number in numbers]
     outlines = alt.Chart(_table(blank)).mark_rect(filled=False, stroke=GREY, opacity=0.3, aria=False)
-    few = len({row["value"] for row in rows}) <= 20
-    legend = alt.Legend(title=None, orient="bottom", labelLimit=150, columns=4) if few and categorical else None
-    legend = (
-        legend if categorical else alt.Legend(title=label, orient="bottom", gradientLength=260, direction="horizontal")
-    )
-    colour = (
-        alt.Color("value:N", scale=alt.Scale(range=PALETTE * 3), legend=legend)
-        if categorical
-        else alt.Color("value:Q", scale=alt.Scale(scheme=SEQUENTIAL), legend=legend)
-    )
+    if order:
+        scale = alt.Scale(domain=list(order), range=list(palette))
+        legend = alt.Legend(title=label, titleLimit=400, orient="bottom", labelLimit=150, columns=4)
+        colour = alt.Color("colour:N", scale=scale, legend=legend)
+    else:
+        legend = alt.Legend(title=label, titleLimit=400, orient="bottom", gradientLength=260, direction="horizontal")
+        colour = alt.Color("value:Q", scale=alt.Scale(scheme=SEQUENTIAL), legend=legend)
     wells = alt.Chart(_table(rows)).mark_rect().encode(color=colour, description="says:N")
     drawn = outlines.encode(x=x, y=y) + wells.encode(x=x, y=y)
     return drawn.properties(width=side * len(numbers), height=side * len(letters))

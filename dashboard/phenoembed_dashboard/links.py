@@ -6,20 +6,31 @@ from typing import Any, TypeVar
 import streamlit as st
 
 Value = TypeVar("Value")
+PASSED_OVER = "_passed_over"
 
 
 def adopt(key: str, options: Sequence[Any], *, many: bool = False, default: Any = None) -> None:
-    """Before a widget is drawn: take its value from the address, where that says something new and possible."""
+    """Before a widget is drawn: take its value from the address, where that says something new and possible.
+
+    What is not possible is told (see ``passed_over``).
+    """
     said, known = tuple(st.query_params.get_all(key)), f"_said:{key}"
     by_text = {str(option): option for option in options}
     if key not in st.session_state or (known in st.session_state and st.session_state[known] != said):
         found = [by_text[part] for part in said if part in by_text]
+        st.session_state.setdefault(PASSED_OVER, []).extend(f"{key}={part}" for part in said if part not in by_text)
         st.session_state[key] = found if many else (found[0] if found else default)
     elif many:
         st.session_state[key] = [value for value in st.session_state[key] or () if str(value) in by_text]
     else:  # said anew, because Streamlit forgets what a widget of this name on another page held
         kept = st.session_state[key]
         st.session_state[key] = kept if str(kept) in by_text else default
+
+
+def passed_over() -> list[str]:
+    """What the address said that cannot be chosen here, each told once."""
+    found: list[str] = st.session_state.pop(PASSED_OVER, [])
+    return found
 
 
 def publish(key: str, default: Any = None) -> None:

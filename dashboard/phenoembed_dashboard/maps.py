@@ -61,7 +61,7 @@ def make_map(store: Store, catalogue: Catalogue, method: str, point: str) -> Map
     renumbered[chosen] = np.arange(len(chosen))
     mine = renumbered[unit] >= 0
     points, axes = _points(store.path, catalogue, method, point, rows[mine], renumbered[unit[mine]])
-    columns = ("group_id", "compound", "concentration_um", "replicate", "field", "role", "plate", "moa")
+    columns = ("group_id", "compound", "concentration_um", "replicate", "field", "role", "screen", "plate", "moa")
     found = []
     for at, record in zip(points.tolist(), catalogue.records(rows[first[chosen]], columns), strict=True):
         control = record["role"] == "control"
@@ -76,7 +76,7 @@ def make_map(store: Store, catalogue: Catalogue, method: str, point: str) -> Map
                 "replicate": record["replicate"],
                 "field": record["field"],
                 "role": "control" if control else "treated",
-                "plate": record["plate"],
+                "plate": catalogue.plate_of(record),
             }
         )
     return Map(tuple(found), n, axes)
@@ -134,13 +134,14 @@ def point_data(
 
 
 def colours(rows: Sequence[dict[str, Any]], by: str) -> tuple[list[str], list[str]]:
-    """Of each row its category, and the categories by frequency; beyond the seven most frequent they are "other"."""
+    """Of each row its category, and the categories; beyond the seven most frequent that are known they are "other"."""
     values = [str(row[by] or "unknown") for row in rows]
     ranked = [name for name, _ in Counter(values).most_common()]
     if len(ranked) <= MAX_COLOURS:
         return values, sorted(ranked, key=lambda name: (name == "unknown", name.casefold()))
     kept = [name for name in ranked if name != "unknown"][:MAX_COLOURS]
-    return [value if value in kept else "other" for value in values], [*sorted(kept, key=str.casefold), "other"]
+    rest = "other" if len(ranked) > len(kept) + 1 or "unknown" not in ranked else "unknown"
+    return [value if value in kept else rest for value in values], [*sorted(kept, key=str.casefold), rest]
 
 
 def principal_components(vectors: Floats) -> tuple[Floats, tuple[float, float]]:
@@ -182,12 +183,14 @@ def _points(
 
 
 def _keep(file: Path, points: Floats, axes: tuple[str, str]) -> None:
-    """Keep a map, in the place of those of the encoder's earlier versions."""
+    """Keep a map, in the place of those of the encoder's earlier versions, and of names without an encoder's hash."""
     try:
         file.parent.mkdir(exist_ok=True)
         with whole(file) as beside:
             np.savez(beside, points=points, axes=np.array(axes))
-        for old in file.parent.glob(f"{file.name.rpartition('-')[0]}-*.npz"):
+        kind, _, laid_out = file.stem.rpartition("-")
+        method_and_point, unhashed = kind.rpartition("-")[0], "?" * len(laid_out)
+        for old in (*file.parent.glob(f"{kind}-*.npz"), *file.parent.glob(f"{method_and_point}-{unhashed}.npz")):
             if old != file:
                 old.unlink(missing_ok=True)
     except OSError:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phenoembed_dashboard.catalogue import has_file
+from phenoembed.thumbnails import has_file
+
 from phenoembed_dashboard.strips import Record, Strip, dose_label, time_label
 
 Show = Callable[[Record], "str | None"]
@@ -37,8 +38,7 @@ STYLE = """
 .pe-says { margin: .1rem 0 .5rem; }
 .pe-says:empty { display: none; }
 .pe-says.warn { border-left: 4px solid #e69f00; padding-left: .5rem; }
-.pe-scroll { overflow-x: auto; overflow-y: hidden; padding-bottom: 2px; }
-.pe-strip { display: grid; gap: 3px; width: max-content; max-width: 100%; align-items: center; }
+.pe-strip { display: grid; gap: 3px; width: max-content; max-width: 100%; align-items: center; overflow-x: auto; }
 .pe-strip .c { color: var(--dim); font-size: .7rem; text-align: center; line-height: 1.1; align-self: end;
                overflow-wrap: anywhere; }
 .pe-strip .l { color: var(--dim); font-size: .72rem; padding-right: .3rem; text-align: right; white-space: nowrap; }
@@ -53,7 +53,7 @@ STYLE = """
 .pe-t .v.hot { background: #a84300; }
 .pe-t .v { position: absolute; left: 0; right: 0; bottom: 0; font-size: .68rem; text-align: center; color: #fff;
            background: rgba(0,0,0,.62); border-radius: 0 0 4px 4px; font-variant-numeric: tabular-nums; }
-.pe-gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: .6rem; }
+.pe-gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); gap: .6rem; }
 .pe-gallery figcaption { font-size: .75rem; color: var(--dim); margin-top: .15rem; overflow-wrap: anywhere; }
 .pe-gallery figure { margin: 0; }
 .pe-tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: .6rem;
@@ -61,7 +61,8 @@ STYLE = """
 .pe-tile { border: 1px solid var(--line); border-radius: 10px; padding: .55rem .8rem; }
 .pe-tile b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; line-height: 1.3; }
 .pe-legend { display: flex; flex-wrap: wrap; gap: .2rem .9rem; font-size: .8rem; }
-.pe-legend i { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%; margin-right: .35rem; }
+.pe-legend i { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%; margin-right: .35rem;
+               border: .5px solid currentColor; }
 .pe-legend span { max-width: 16rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .pe-structure img { max-width: 100%; height: auto; background: #fff; border-radius: 8px; display: block; }
 @media (min-width: 1000px) { .st-key-query { position: sticky; top: 4rem; } }
@@ -92,6 +93,11 @@ def caption_of(record: Record) -> str:
     dose = "control" if record["role"] == "control" else dose_label(record["concentration_um"])
     place = f"{record['plate']} {record['well']}, field {record['field']}"
     return f"{record['compound']}, {dose}, {time_label(record['time_h'])}, {place}"
+
+
+def shortened(value: str, limit: int) -> str:
+    """A name that has at most so many letters where it cannot be wrapped."""
+    return value if len(value) <= limit else value[: limit - 1] + "…"
 
 
 def name(value: str) -> str:
@@ -139,7 +145,7 @@ def strip_html(
     for label, cells in zip(strip.lines, strip.cells, strict=True):
         parts.append(f'<span class="l">{text(label)}</span>')
         parts += [_thumb(record, show, off, note) for record in cells]
-    grid = f"grid-template-columns: max-content repeat({n}, minmax(32px, {size}px))"
+    grid = f"grid-template-columns: max-content repeat({n}, minmax(24px, {size}px))"
     rest = f'<div class="pe-dim">{text(strip.left_out)} shown</div>' if strip.left_out else ""
     return f'<div class="pe-strip" style="{grid}">{"".join(parts)}</div>{rest}'
 
@@ -183,11 +189,11 @@ def _thumb(
     said = None if note is None else note(record)
     hot = " hot" if said is not None and said.hot else ""
     hint = caption if said is None or not said.says else f"{caption}: {text(said.says)}"
+    figure = "" if said is None else f'<span class="v{hot}">{text(said.text)}</span>'
     if source is not None:
-        figure = "" if said is None else f'<span class="v{hot}">{text(said.text)}</span>'
         return f'<div class="pe-t{pale}" title="{hint}"><img src="{source}" alt="{caption}">{figure}</div>'
     if has_file(record):
-        return f'<div class="pe-t none" title="{hint}: the image file cannot be read">no<br>file</div>'
+        return f'<div class="pe-t none" title="{hint}: the image file cannot be read">no<br>file{figure}</div>'
     if said is None:
         return f'<div class="pe-t none" title="{hint}: a profile without an image">profile</div>'
     return f'<div class="pe-t num{pale}" style="--e:{said.strength:.2f}" title="{hint}">{text(said.text)}</div>'

@@ -19,13 +19,13 @@ class Query:
     """What is searched for: exactly one of the three."""
 
     compound: str | None = None
-    well: tuple[str, str] | None = None  # plate, well
+    well: tuple[str, str] | None = None  # plate, as the catalogue calls it, and well
     vector: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Among which images to search; empty means all."""
+    """Among which images to search; empty means all. ``plates``: as the catalogue calls them."""
 
     doses: tuple[float, ...] = ()
     times: tuple[float, ...] = ()
@@ -45,7 +45,7 @@ class Filters:
         if self.times:
             passing &= np.isin(catalogue.column("time_h")[rows], self.times)
         if self.plates:
-            passing &= np.isin(catalogue.column("plate")[rows], self.plates)
+            passing &= np.isin(catalogue.plate_codes[rows], [catalogue.plates[name].code for name in self.plates])
         return passing
 
 
@@ -80,7 +80,8 @@ def query_rows(catalogue: Catalogue, query: Query) -> Rows:
         return catalogue.rows_of(query.compound)
     if query.well is not None:
         plate, well = query.well
-        return np.flatnonzero((catalogue.column("plate") == plate) & (catalogue.column("well") == well))
+        here = catalogue.plate_codes == catalogue.plates[plate].code
+        return np.flatnonzero(here & (catalogue.column("well") == well))
     return np.zeros(0, np.int64)
 
 
@@ -88,11 +89,11 @@ def find_neighbours(store: Store, catalogue: Catalogue, query: Query, filters: F
     """Search at compound level. Raises NotInStore, QueryError."""
     hits = store.search(
         compound=query.compound,
-        well=None if query.well is None else ":".join(query.well),
+        well=None if query.well is None else f"{catalogue.plates[query.well[0]].name}:{query.well[1]}",
         vector=None if query.vector is None else np.array(query.vector, np.float32),
         level="compound",
         k=k,
-        where=where(filters, query.compound),
+        where=where(catalogue, filters, query),
         not_same=("plate",) if filters.other_plates_only and query.vector is None else (),
         encoder=catalogue.encoder,
     )
@@ -119,19 +120,28 @@ def find_neighbours(store: Store, catalogue: Catalogue, query: Query, filters: F
     return Found(tuple(found), str(_described(hits).get("path", "exact")), rows)
 
 
-def where(filters: Filters, compound: str | None = None) -> str | None:
-    """The filters as one SQL expression over an image's columns."""
+def where(catalogue: Catalogue, filters: Filters, query: Query) -> str | None:
+    """The filters as one SQL expression over an image's columns.
+
+    A search knows the query's well by plate and position alone: those of the same name in other screens are left out.
+    """
     parts = []
+    if query.well is not None:
+        plate, well = catalogue.plates[query.well[0]], query.well[1]
+        if any(other.name == plate.name and other != plate for other in catalogue.plates.values()):
+            mine = f"screen = {quoted(plate.screen)}"
+            parts.append(f"({mine} OR plate <> {quoted(plate.name)} OR well <> {quoted(well)})")
     if filters.doses:
         parts.append(f"(role = 'control' OR concentration_um IN ({_numbers(filters.doses)}))")
     if filters.times:
         parts.append(f"time_h IN ({_numbers(filters.times)})")
     if filters.plates:
-        parts.append(f"plate IN ({', '.join(map(quoted, filters.plates))})")
+        chosen = (catalogue.plates[name] for name in filters.plates)
+        parts.append(f"({' OR '.join(f'screen = {quoted(p.screen)} AND plate = {quoted(p.name)}' for p in chosen)})")
     if filters.moas:
         known = f"moa IN ({', '.join(map(quoted, filters.moas))})"
         # the query keeps its own images, whatever its mechanism
-        parts.append(f"({known} OR compound = {quoted(compound)})" if compound is not None else known)
+        parts.append(known if query.compound is None else f"({known} OR compound = {quoted(query.compound)})")
     return " AND ".join(parts) or None
 
 
@@ -142,7 +152,7 @@ def quoted(text: str) -> str:
 
 def control_similarity(catalogue: Catalogue, rows: Rows) -> float | None:
     """Cosine between the mean of these images and the mean of the controls on their plates; None without controls."""
-    plates = catalogue.column("plate")
+    plates = catalogue.plate_codes
     controls = catalogue.control_rows
     controls = controls[np.isin(plates[controls], np.unique(plates[rows]))]
     if not len(controls) or not len(rows):

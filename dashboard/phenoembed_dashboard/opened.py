@@ -10,8 +10,9 @@ from typing import Any
 import streamlit as st
 
 from phenoembed_dashboard.catalogue import Catalogue, Stamp, open_catalogue, open_store, stamp
-from phenoembed_dashboard.links import adopt, publish
-from phenoembed_store import Store
+from phenoembed_dashboard.links import adopt, passed_over, publish, select
+from phenoembed_dashboard.markup import shortened
+from phenoembed_store import EncoderInfo, Store
 from phenoembed_store.errors import NotInStore, PhenoembedError
 from phenoembed_store.remote import as_typed
 
@@ -43,18 +44,25 @@ def the_catalogue() -> Catalogue:
 
 def choose_encoder() -> None:
     """In the sidebar, where there is a choice."""
-    names = [info.id for info in the_store().encoders() if not info.untrained]
+    described = {info.id: _described(info) for info in the_store().encoders() if not info.untrained}
+    names = list(described)
     if len(names) < 2:
+        adopt("encoder", names)  # an address may name one that is gone
         return
-    described = {
-        info.id: f"{info.id[:8]} · {info.method}" + (f" · {info.split} fold {info.fold}" if info.split else "")
-        for info in the_store().encoders()
-    }
-    newest = open_catalogue(store_path()).encoder if "_encoder" not in st.session_state else names[-1]
-    adopt("encoder", names, default=newest)
-    chosen = st.sidebar.selectbox("Encoder", names, key="encoder", format_func=lambda name: described.get(name, name))
-    publish("encoder", newest)
+    first = remembered("first encoder")  # what an address without one shows
+    if first not in names:
+        first = open_catalogue(store_path()).encoder
+        remember("first encoder", first)
+    adopt("encoder", names, default=first)
+    chosen = st.sidebar.selectbox("Encoder", names, key="encoder", format_func=described.__getitem__)
+    publish("encoder", first)
     st.session_state["_encoder"] = chosen
+
+
+def _described(info: EncoderInfo) -> str:
+    """An id that people gave whole, one that is a hash by its beginning."""
+    fold = f" · {info.split} fold {info.fold}" if info.split else ""
+    return f"{info.id if info.imported else info.id[:8]} · {info.method}{fold}"
 
 
 def say_simulated() -> None:
@@ -66,7 +74,11 @@ def say_simulated() -> None:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """No visitor sees a traceback: a known error says its fix, an unknown one is logged and named."""
+    """No visitor sees a traceback: a known error says its fix, an unknown one is logged and named.
+
+    What the address asked for in vain is said above everything else.
+    """
+    top = st.container()
     try:
         yield
     except NotInStore as error:
@@ -80,12 +92,14 @@ def guarded() -> Iterator[None]:
         )
         st.caption("If the store is being written, wait a moment and press R. Otherwise run this:")
         st.code(f"phenoembed verify --store {store_address()}", language=None)
+    if vain := ", ".join(shortened(one, 80) for one in passed_over()):
+        top.warning(plain(f"The address asks for {vain}: there is no such thing here, so it was left out."))
 
 
 def nothing(why: str, command: str | None = None) -> None:
     """An empty state: what is missing, and the command that makes it."""
     if command is None:
-        for opening in ("; run: ", "run: ", "run `"):
+        for opening in ("run: ", "run `"):
             before, found, after = why.partition(opening)
             if found:
                 why, command = before.strip(" ;:,"), after.split("`")[0].split(", or")[0].strip()
@@ -96,10 +110,23 @@ def nothing(why: str, command: str | None = None) -> None:
         st.code(command, language=None)
 
 
+def choose_compound(catalogue: Catalogue, label: str, form: Callable[[str], str], place: Any) -> str:
+    """The one that was looked at last on any page, unless the address says otherwise; else the first treated one."""
+    names, kept = list(catalogue.compounds), remembered("compound")
+    default = kept if kept in catalogue.compounds else (catalogue.treated or names)[0]
+    chosen: str = select(label, names, "compound", form=form, default=default, always=True, place=place)
+    remember("compound", chosen)
+    return chosen
+
+
+def is_imported(catalogue: Catalogue) -> bool:
+    """Whether these embeddings were made elsewhere."""
+    return any(info.imported and info.id == catalogue.encoder for info in the_store().encoders())
+
+
 def no_probe(catalogue: Catalogue, why: str) -> None:
     """The empty state of what needs a probe; which needs an encoder that was trained here."""
-    imported = {info.id for info in the_store().encoders() if info.imported}
-    if catalogue.encoder in imported:
+    if is_imported(catalogue):
         why += ": these embeddings were imported, and probes need an encoder that was trained here on images"
         nothing(why, "phenoembed train PLATES")
     else:
@@ -132,11 +159,12 @@ def cached(function: Callable[..., Any], **arguments: Any) -> Any:
     """
     version = the_stamp()  # before anything is read: what is written meanwhile may be in the result, never missing
     catalogue, name = the_catalogue(), f"{function.__module__}.{function.__qualname__}"
-    return _cached(name, catalogue.encoder, version, arguments, function, catalogue)
+    return _cached(store_address(), name, catalogue.encoder, version, arguments, function, catalogue)
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
 def _cached(
+    store: str,
     name: str,
     encoder: str,
     version: Stamp,

@@ -83,16 +83,11 @@ def _values(catalogue: Catalogue, rows: Rows, column: str, calls: Calls) -> Sequ
 
 
 def well_rows(
-    catalogue: Catalogue,
-    plate: str,
-    time: float | None,
-    column: str,
-    calls: Calls | None = None,
-    screen: str | None = None,
+    catalogue: Catalogue, plate: str, time: float | None, column: str, calls: Calls | None = None
 ) -> list[dict[str, Any]]:
     """A row a well of the plate (at one time): its place, what is in it, and its value: the mean over its images, or
     the most frequent."""
-    rows = plate_rows(catalogue, plate, time, screen)
+    rows = plate_rows(catalogue, plate, time)
     values = _values(catalogue, rows, column, calls or {})
     categorical = is_categorical(catalogue, column)
     found: dict[str, dict[str, Any]] = {}
@@ -126,18 +121,11 @@ def _one(values: Sequence[Any], categorical: bool) -> Any:
     return str(Counter(values).most_common(1)[0][0]) if categorical else float(np.mean(values))
 
 
-def screens_of(catalogue: Catalogue, plate: str) -> list[str]:
-    """The screens that have a plate of this name."""
-    return sorted(set(catalogue.column("screen")[plate_rows(catalogue, plate, None)].tolist()))
-
-
-def plate_rows(catalogue: Catalogue, plate: str, time: float | None, screen: str | None = None) -> Rows:
-    """The images of a plate, at one time or all; ``screen`` where several have a plate of this name."""
-    mask = catalogue.column("plate") == plate
+def plate_rows(catalogue: Catalogue, plate: str, time: float | None) -> Rows:
+    """The images of a plate (as the catalogue calls it), at one time or all."""
+    mask = catalogue.plate_codes == catalogue.plates[plate].code
     if time is not None:
         mask &= catalogue.column("time_h") == time
-    if screen is not None:
-        mask &= catalogue.column("screen") == screen
     return np.flatnonzero(mask)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phenoembed_dashboard.catalogue import Catalogue, Rows
+from phenoembed_store.plate_layout import well_order
 
 MAX_COLUMNS = 6
 MAX_LINES = 4
@@ -52,10 +53,10 @@ def compound_strip(
     rows: Rows,
     *,
     field: int | None = None,
-    plates: Sequence[str] = (),
+    plates: Sequence[int] = (),
     keep: Keep | None = None,
 ) -> Strip:
-    """Dose by time, one image each: of this field of view, and of these plates, where there is one."""
+    """Dose by time, one image each: of this field of view, and these plates (as in ``plate_codes``), if it is there."""
     rows = rows if keep is None else rows[keep(catalogue, rows)]
     rows = _preferred(catalogue, rows, field, plates)
     best = _first(
@@ -85,12 +86,13 @@ def control_strip(
     """Control wells of the plates that ``like`` shows, at its times: a column a well."""
     shown = like.records()
     rows = catalogue.control_rows
-    on_plates = rows[np.isin(catalogue.column("plate")[rows], list({record["plate"] for record in shown}))]
+    on_plates = rows[np.isin(catalogue.plate_codes[rows], catalogue.plates_of(shown))]
     rows = on_plates if len(on_plates) else rows
     rows = rows if keep is None else rows[keep(catalogue, rows)]
-    plates = catalogue.column("plate")[rows]
-    first = min(plates.tolist(), default="")
-    wells = spread(sorted(set(catalogue.column("well")[rows[plates == first]].tolist())), n_columns)
+    plates = catalogue.plate_codes[rows]
+    first = int(plates.min(initial=len(catalogue.plates)))
+    there = sorted(set(catalogue.column("well")[rows[plates == first]].tolist()), key=well_order)
+    wells = spread(there, n_columns)
     rows = _preferred(catalogue, rows[np.isin(catalogue.column("well")[rows], wells)], field, (first,))
     best = _first(zip(_values(catalogue, "well", rows), _values(catalogue, "time_h", rows), strict=True), rows)
     times = sorted({record["time_h"] for record in shown} or {time for _, time in best}, key=_none_first)
@@ -107,12 +109,12 @@ def spread(values: Sequence[Value], limit: int) -> list[Value]:
     return [values[place] for place in places]
 
 
-def _preferred(catalogue: Catalogue, rows: Rows, field: int | None, plates: Sequence[str]) -> Rows:
+def _preferred(catalogue: Catalogue, rows: Rows, field: int | None, plates: Sequence[int]) -> Rows:
     """The rows, those first that are rather shown: of these plates, then near this field of view."""
     fields = np.nan_to_num(catalogue.column("field")[rows].astype(float))
     apart = np.zeros(len(rows)) if field is None else np.abs(fields - field)
-    elsewhere = ~np.isin(catalogue.column("plate")[rows], list(plates))
-    order = np.lexsort((fields, catalogue.codes("well")[rows], apart, catalogue.codes("plate")[rows], elsewhere))
+    mine = catalogue.plate_codes[rows]
+    order = np.lexsort((fields, catalogue.codes("well")[rows], apart, mine, ~np.isin(mine, plates)))
     return np.asarray(rows[order], np.int64)
 
 

@@ -14,7 +14,7 @@ def counts(store: Store, catalogue: Catalogue) -> dict[str, str]:
         "images" if catalogue.pictured else "profiles": f"{len(catalogue.table):,}",
         "compounds": f"{len(catalogue.treated):,}",
         "mechanisms": f"{len(catalogue.moas):,}",
-        "plates": f"{len(catalogue.values('plate')):,}",
+        "plates": f"{len(catalogue.plates):,}",
         "doses": f"{sum(dose > 0 for dose in catalogue.values('concentration_um')):,}",
         **({"time points": f"{len(catalogue.values('time_h')):,}"} if catalogue.timed else {}),
         "rejected images": f"{len(store.rejected()):,}",

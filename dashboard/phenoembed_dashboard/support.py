@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from phenoembed_store.parts import embedding_matrix
 
 Doubles = npt.NDArray[np.float64]
 NEAREST = 5
+KEYS = ["compound", "screen", "replicate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,21 +43,22 @@ def replicates(store: Store, catalogue: Catalogue, filters: Filters) -> Replicat
     if not filters:
         groups = store.groups(catalogue.encoder)
         vectors = embedding_matrix(groups.column("embedding"), catalogue.encoder)
-        return _dealt(vectors, groups.column("compound").to_pylist(), groups.column("replicate").to_pylist())
+        return _dealt(vectors, groups.select(KEYS).to_pylist())
     rows = np.flatnonzero(catalogue.table.column("group_id").is_valid().to_numpy(zero_copy_only=False))
     rows = rows[filters.passes(catalogue, rows)]
     group, first = number(catalogue.codes("group_id")[rows])
     configuration = np.asarray(catalogue.column("configuration")[rows], np.int64)
     means = l2_normalise(group_means(catalogue.compared[rows], configuration, group))
-    named = catalogue.records(rows[first], ("compound", "replicate"))
-    return _dealt(means, [row["compound"] for row in named], [row["replicate"] for row in named])
+    return _dealt(means, catalogue.records(rows[first], KEYS))
 
 
-def _dealt(vectors: Floats, compounds: Sequence[str], replicates: Sequence[str]) -> Replicates:
-    """Vectors of groups, summed by compound and replicate."""
-    names, compound = np.unique(np.array(compounds, np.str_), return_inverse=True)
-    _, replicate = np.unique(np.array(replicates, np.str_), return_inverse=True)
-    shape = (len(names), int(replicate.max(initial=-1)) + 1)
+def _dealt(vectors: Floats, groups: Sequence[dict[str, Any]]) -> Replicates:
+    """Vectors of groups, summed by compound and replicate; replicates of one name in two screens are two."""
+    names, compound = np.unique(np.array([group["compound"] for group in groups], np.str_), return_inverse=True)
+    places = [(group["screen"], group["replicate"]) for group in groups]
+    number_of = {place: i for i, place in enumerate(dict.fromkeys(places))}
+    replicate = np.array([number_of[place] for place in places], np.int64)
+    shape = (len(names), len(number_of))
     sums, counts = np.zeros((*shape, vectors.shape[1])), np.zeros(shape, np.int64)
     np.add.at(sums, (compound, replicate), vectors)
     np.add.at(counts, (compound, replicate), 1)

@@ -36,6 +36,11 @@ def well_place(well: str) -> tuple[int, int] | None:
     return row, int(digits)
 
 
+def well_order(well: str) -> tuple[int, int, str]:
+    """By which wells are sorted: row by row, AA after Z; wells of other names come first."""
+    return (*(well_place(well) or (0, 0)), well)
+
+
 def row_name(row: int) -> str:
     """The letters of a row: 1 is ``A``, 27 is ``AA``."""
     return f"{'A' if row > 26 else ''}{chr(65 + (row - 1) % 26)}"

@@ -7,13 +7,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from phenoembed_store.aggregate import deal
+from phenoembed_store.aggregate import Integers, deal
 from phenoembed_store.images import Images
 from phenoembed_store.plate_layout import edge_effect, plate_shape, well_place
 from phenoembed_store.quality import FLAGS, floats_of
 from phenoembed_store.schema import QUALITY_FLAG
 
 Floats = npt.NDArray[np.float64]
+
+COMPARED = 2_000
+"""Wells from which a well's others are taken, picked at random where there are more: all pairs take minutes."""
 
 
 def plate_summaries(images: Images) -> list[dict[str, Any]]:
@@ -78,14 +81,21 @@ class _Wells:
         treated = np.array([treatment[3] == "treated" for treatment in self.treatment])
         names = {name: i for i, name in enumerate(dict.fromkeys(self.treatment))}
         compounds = {name: i for i, name in enumerate(dict.fromkeys(treatment[0] for treatment in self.treatment))}
-        treatment = np.array([names[each] for each in self.treatment])
+        treatments = deal(np.where(treated, [names[each] for each in self.treatment], -1))
         compound = np.array([compounds[each[0]] for each in self.treatment])
-        for i in np.flatnonzero(treated):
-            elsewhere = treated & (self.plate != self.plate[i])
-            scores = self.profiles @ self.profiles[i]
-            alike[i] = _median(scores[elsewhere & (treatment == treatment[i])], np.nan)
-            others[i] = _median(scores[elsewhere & (compound != compound[i])], np.nan)
+        for mine in map(treatments.of, range(len(treatments))):
+            alike[mine] = self._medians(mine, mine, self.plate[mine][:, None] != self.plate[mine])
+        pool = np.random.default_rng(0).permutation(np.flatnonzero(treated))[:COMPARED]
+        plates = deal(np.where(treated, self.plate, -1))
+        for mine in map(plates.of, range(len(plates))):
+            apart = (self.plate[mine][:, None] != self.plate[pool]) & (compound[mine][:, None] != compound[pool])
+            others[mine] = self._medians(mine, pool, apart)
         return alike, others
+
+    def _medians(self, wells: Integers, against: Integers, apart: npt.NDArray[np.bool_]) -> Floats:
+        """Of each of these wells its median correlation with those that stand apart, (wells, against); NaN for none."""
+        scores = self.profiles[wells] @ self.profiles[against].T
+        return np.array([_median(row[flags], np.nan) for row, flags in zip(scores, apart, strict=True)])
 
     def edge_effect(self, here: npt.NDArray[np.bool_]) -> float | None:
         """See ``plate_summaries``; None where too few wells lie on a side, or nothing varies."""

@@ -127,6 +127,19 @@ def test_damaged_groups_are_one_line_of_a_status(tmp_path: Path, monkeypatch: py
     assert line.startswith("the groups table is damaged, the groups are made anew: ")
 
 
+def test_status_says_how_plates_did_to_one_of_several_encoders(tmp_path: Path) -> None:
+    """The option that the error names is there, where embeddings were imported twice."""
+    store = phenoembed_store.open(tmp_path / "store", create=True)
+    for name in ("one", "two"):
+        store.write_images(fake_rows(encoder=name, replicates=3 if name == "two" else 2))
+    done = run(store.path, "status", "--plates")
+    assert done.returncode == 1
+    assert "--encoder ID" in done.stderr
+    assert [one["plate"] for one in document(store.path, "status", "--plates", "--encoder", "two")["plates"]] == [
+        "P1", "P2", "P3",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("form", "first"), [("csv", "compound,n"), ("json", "["), ("table", "┌")])
 def test_query_prints_in_every_form(folder: Path, form: str, first: str) -> None:
     done = run(folder, "query", "SELECT compound, count(*) AS n FROM images GROUP BY 1 ORDER BY 1", "--format", form)

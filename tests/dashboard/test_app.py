@@ -126,9 +126,33 @@ def test_a_compound_and_its_filters_come_from_the_address(shared_store: Store, v
 def test_an_address_that_names_nothing_there_opens_the_first_compound(
     shared_store: Store, visit: Callable[..., AppTest]
 ) -> None:
-    test = visit(shared_store, "compound", compound="no such thing", time="1e9", k="-1")
+    """And says so, once, whatever part of it that is."""
+    test = visit(shared_store, "compound", compound="no such thing", time="1e9", k="-1", encoder="gone")
     assert test.selectbox(key="compound").value == "aspirin"
     assert not test.error
+    said = "".join(warning.value for warning in test.warning).replace("\\", "")
+    assert all(part in said for part in ("encoder=gone", "compound=no such thing", "time=1e9", "k=-1"))
+    assert not test.run().warning
+    assert not visit(shared_store, "compound", compound="taxol", time="72.0").warning
+    assert len(visit(shared_store, "compound", compound=10_000 * "x").warning[0].value) < 200
+
+
+def test_the_address_names_the_encoder_unless_it_is_the_first(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest]
+) -> None:
+    """The one that is shown without an address; imported ones are called what people called them."""
+    store = store_maker()
+    for name in ("profiles_2025", "profiles_2026"):
+        store.write_images(fake_rows(encoder=name))
+    test = visit(store, "compound")
+    box = test.selectbox(key="encoder")
+    assert box.value == "enc0"
+    assert box.options == ["enc0 · product · replicate fold 0", "profiles_2025 · imported", "profiles_2026 · imported"]
+    assert "encoder" not in test.query_params
+    test.selectbox(key="encoder").select("profiles_2026").run()
+    assert test.query_params["encoder"] == "profiles_2026"
+    test.selectbox(key="encoder").select("enc0").run()
+    assert "encoder" not in test.query_params
 
 
 def test_choices_are_written_into_the_address(shared_store: Store, visit: Callable[..., AppTest]) -> None:
@@ -167,6 +191,13 @@ def test_switching_a_dose_off_changes_the_call(shared_store: Store, visit: Calla
     assert not test.exception
 
 
+def test_evidence_of_controls_speaks_of_wells(shared_store: Store, visit: Callable[..., AppTest]) -> None:
+    """They have no doses to switch off."""
+    test = visit(shared_store, "evidence", compound="DMSO")
+    assert [group.label for group in test.get("pills")] == ["Wells in use", "Times in use"]
+    assert "What each well and time says" in words(test)
+
+
 def test_hostile_names_are_shown_as_text(store_maker: Callable[..., Store], visit: Callable[..., AppTest]) -> None:
     store = store_maker(compounds=HOSTILE)
     visits = [("compound", name) for name in HOSTILE] + [(page, HOSTILE[0]) for page in PAGES if page != "compound"]
@@ -199,7 +230,10 @@ def test_a_poor_store_is_no_error(store_maker: Callable[..., Store], visit: Call
         test = visit(store, page)
         assert not test.error, page
         if poor == "no files" and page == "compound":
-            assert "no<br>file" in words(test)
+            assert "no<br>file<span" in words(test)  # what is known of it without its picture
+            said = test.info[0].value.replace("\\", "")
+            assert said.startswith("None of these images can be shown")
+            assert str(store.path.parent / "plates") in said
         if poor == "no predictions" and page in ("probes", "evidence"):
             assert "phenoembed probe --task compound" in test.code[0].value
 
@@ -220,6 +254,10 @@ def test_profiles_without_images_are_shown_by_their_effects(tmp_path: Path, visi
         assert "probe --task" not in said
         assert '<span class="l">0 h' not in said
     assert "×</div>" in words(visit(store, "compound"))
+    assert "×</div>" in words(visit(store, "map", compound="taxol"))
+    asked = visit(store, "compound", by="Image file")
+    assert "an image needs an encoder that was trained here" in words(asked).replace("\\", "")
+    assert not asked.get("file_uploader")
     assert "were imported" in words(visit(store, "evidence"))
 
 
@@ -229,6 +267,22 @@ def test_a_store_without_images_says_what_to_run(tmp_path: Path, visit: Callable
         test = visit(store, page)
         assert not test.error
         assert "phenoembed train PLATES" in words(test)
+        assert len(test.code) == 1
+        assert "every image that was found" not in words(test)
+
+
+def test_the_store_page_follows_the_indexes(
+    store_maker: Callable[..., Store], visit: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at again when a search made one anew, though the tables' version stays what it was."""
+    store, whole, looks = store_maker(), Store.status, []
+    monkeypatch.setattr(Store, "status", lambda self: looks.append(self) or whole(self))
+    for _ in range(2):
+        visit(store, "store")
+        assert len(looks) == 1
+    (store.path / "indexes" / "enc0-8").mkdir(parents=True)
+    visit(store, "store")
+    assert len(looks) == 2
 
 
 def test_no_store_says_what_to_run(tmp_path: Path, visit: Callable[..., AppTest]) -> None:
@@ -320,10 +374,14 @@ def test_a_plate_of_two_screens_is_shown_of_one(
     rows = fake_rows(["DMSO", "elsewhere"])
     names = pa.array(["another screen"] * len(rows))
     store.write_images(rows.set_column(rows.column_names.index("screen"), "screen", names))
-    test = visit(store, "plate", plate="P1", screen="another screen", colour="compound")
-    assert test.selectbox(key="screen").value == "another screen"
+    test = visit(store, "plate", plate="P1 (another screen)", colour="compound")
+    assert test.selectbox(key="plate").value == "P1 (another screen)"
     assert "elsewhere" in words(test) or "DMSO" in words(test)
     assert "taxol" not in words(test)
+    test = visit(store, "compound", by="Well", plate="P1 (another screen)", well="A04")
+    assert "P1 (another screen) · A04" in words(test)
+    assert '"compound in this well"><bdi>elsewhere</bdi>' in words(test)
+    assert "another screen, P1, field 1" in "".join(visit(store, "evidence", compound="DMSO").selectbox[1].options)
 
 
 def test_evidence_of_a_head_that_does_not_add_says_so(

@@ -16,6 +16,8 @@ from tests.conftest import Trial
 from tests.dashboard.conftest import HOSTILE, make_store
 
 import phenoembed_store
+from phenoembed_dashboard.markup import STYLE, strip_html
+from phenoembed_dashboard.strips import Strip, dose_label
 
 pytest.importorskip("playwright", reason="playwright is not installed")
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -170,6 +172,27 @@ def test_a_small_window_cuts_no_words_off(visit: Callable[..., Visit]) -> None:
     here.end()
 
 
+def test_six_doses_stay_within_their_card(browser: Browser) -> None:
+    """On a laptop's screen, where a card is 206 pixels wide within."""
+    record = {
+        "role": "treated",
+        "compound": "x",
+        "plate": "P1",
+        "well": "A01",
+        "field": 1,
+        "time_h": 120.0,
+        "path": "x",
+    }
+    cells = tuple({**record, "concentration_um": dose} for dose in (0.625, 1.25, 2.5, 5.0, 10.0, 20.0))
+    strip = Strip(tuple(dose_label(cell["concentration_um"]) for cell in cells), ("120 h",), (cells,))
+    page = browser.new_page()
+    page.set_content(f'{STYLE}<div class="pe" style="width:206px">{strip_html(strip, lambda _: None, size=84)}</div>')
+    spans = "[...document.querySelectorAll('.pe-strip > *')].map(one => one.getBoundingClientRect().right)"
+    assert max(page.evaluate(spans)) <= page.evaluate("document.querySelector('.pe').getBoundingClientRect().right")
+    assert page.evaluate("document.querySelector('.pe-strip').scrollHeight") < 90  # no bar to scroll with
+    page.close()
+
+
 def test_a_neighbour_is_looked_from_and_compared(visit: Callable[..., Visit]) -> None:
     here = visit()
     page = here.open("compound", "?compound=taxol")
@@ -240,6 +263,10 @@ def test_a_line_drawn_on_the_map_shows_the_compounds_within(visit: Callable[...,
     here.settle()
     page.locator(".map canvas").click(position={"x": 2, "y": 2})
     expect(page.get_by_text("of 11 compounds")).to_have_count(0)
+    here.settle()
+    page.keyboard.press("ArrowRight")  # the click gave it the keyboard
+    expect(page.get_by_text("1 point of 1 compound")).to_be_visible()
+    assert "arrow keys" in str(page.locator(".map canvas").get_attribute("aria-label"))
     here.settle()
     here.end()
 

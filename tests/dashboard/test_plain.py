@@ -16,13 +16,13 @@ from phenoembed_dashboard import catalogue as catalogue_module
 from phenoembed_dashboard import palette
 from phenoembed_dashboard.catalogue import open_catalogue, stamp
 from phenoembed_dashboard.downloads import to_csv
-from phenoembed_dashboard.effect import effects
+from phenoembed_dashboard.effect import Effects, effects
 from phenoembed_dashboard.evidence import group_choices, group_evidence
-from phenoembed_dashboard.figures import histogram
-from phenoembed_dashboard.maps import _umap_in_child, make_map, principal_components
+from phenoembed_dashboard.figures import histogram, plate_map
+from phenoembed_dashboard.maps import _umap_in_child, colouring, make_map, principal_components
 from phenoembed_dashboard.markup import strip_html, text
-from phenoembed_dashboard.neighbours import Filters, Query, find_neighbours, where
-from phenoembed_dashboard.plates import calls, plate_grid, rim_effect, screens_of, split_well, well_rows
+from phenoembed_dashboard.neighbours import Filters, Query, control_similarity, find_neighbours, query_rows, where
+from phenoembed_dashboard.plates import calls, plate_grid, rim_effect, split_well, well_rows
 from phenoembed_dashboard.probing import (
     class_scores,
     confusions,
@@ -37,7 +37,7 @@ from phenoembed_dashboard.strips import compound_strip, control_strip, dose_labe
 from phenoembed_dashboard.support import replicates, support
 from phenoembed_store import Store
 from phenoembed_store.errors import NotInStore, StoreError
-from phenoembed_store.plate_layout import EdgeEffect
+from phenoembed_store.plate_layout import EdgeEffect, well_order
 
 
 def test_a_catalogue_follows_the_store(store_maker: Callable[..., Store]) -> None:
@@ -103,7 +103,7 @@ def test_filters_become_one_condition(store_maker: Callable[..., Store]) -> None
     catalogue = open_catalogue(store.path)
     filters = Filters(doses=(1.0, 5.0), times=(24.0,), plates=("P1",), moas=("it's",))
     for name in HOSTILE:
-        rows = shared = store.vectors(where(filters, name))[0]
+        rows = shared = store.vectors(where(catalogue, filters, Query(compound=name)))[0]
         assert set(shared.column("compound").to_pylist()) <= {name, "DMSO"}
         assert len(rows) == 4
         assert find_neighbours(store, catalogue, Query(compound=name), Filters(times=(24.0,)), 3).neighbours
@@ -213,7 +213,7 @@ def test_a_histogram_counts_in_whole_numbers() -> None:
 
 def test_strips_keep_to_a_field_and_say_what_they_leave_out(shared_store: Store) -> None:
     catalogue = open_catalogue(shared_store.path)
-    strip = compound_strip(catalogue, catalogue.rows_of("taxol"), field=2, plates=("P2",))
+    strip = compound_strip(catalogue, catalogue.rows_of("taxol"), field=2, plates=(catalogue.plates["P2"].code,))
     assert strip.columns == ("1 µM", "5 µM", "20 µM")
     assert strip.lines == ("24 h", "72 h")
     assert {(r["field"], r["plate"]) for r in strip.records()} == {(2, "P2")}
@@ -255,6 +255,17 @@ def test_a_plate_has_its_true_shape_and_its_rim(shared_store: Store) -> None:
     assert split_well("AF48") == ("AF", 48)
 
 
+def test_wells_are_sorted_row_by_row() -> None:
+    assert sorted(["AA01", "B02", "A10", "x", "A02", "Z48"], key=well_order) == [
+        "x",
+        "A02",
+        "A10",
+        "B02",
+        "Z48",
+        "AA01",
+    ]
+
+
 def test_an_edge_effect_is_measured_on_controls() -> None:
     def well(letter: str, number: int, value: float, role: str) -> dict[str, object]:
         return {"row": letter, "column": number, "value": value, "role": role}
@@ -282,30 +293,92 @@ def test_distance_to_dmso_is_smallest_for_dmso(shared_store: Store) -> None:
     assert max(controls) < min(row["value"] for row in rows if row["role"] == "treated")
 
 
-def test_plates_of_one_name_in_two_screens_are_two(tmp_path: Path) -> None:
-    """Each screen's wells, and how far they lie from DMSO, are what they are in a store of that screen alone."""
-    both = phenoembed_store.open(tmp_path / "both", create=True)
-    alone = {}
+@pytest.fixture(scope="module")
+def two_screens(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Store]]:
+    """A store of two screens with plates of one name, other compounds on them; each screen in its own store too."""
+    folder = tmp_path_factory.mktemp("screens")
+    both, alone = phenoembed_store.open(folder / "both", create=True), {}
     for number, name in enumerate(("first", "second")):
-        rows = fake_rows(["DMSO", f"drug {number}"], seed=number)
+        rows = fake_rows(["DMSO", f"drug {number}", f"other {number}"], seed=number)
         rows = rows.set_column(rows.column_names.index("screen"), "screen", pa.array([name] * len(rows)))
-        alone[name] = phenoembed_store.open(tmp_path / name, create=True)
+        alone[name] = phenoembed_store.open(folder / name, create=True)
         for store in (both, alone[name]):
             store.write_images(rows)
+    return both, alone
+
+
+def test_plates_of_one_name_in_two_screens_are_two(two_screens: tuple[Store, dict[str, Store]]) -> None:
+    """Each screen's wells, and how far they lie from DMSO, are what they are in a store of that screen alone."""
+    both, alone = two_screens
     catalogue = open_catalogue(both.path)
-    assert screens_of(catalogue, "P1") == ["first", "second"]
+    assert list(catalogue.plates) == ["P1 (first)", "P1 (second)", "P2 (first)", "P2 (second)"]
     for name, store in alone.items():
         own = open_catalogue(store.path)
+        assert list(own.plates) == ["P1", "P2"]
         for column in ("distance to DMSO", "compound", "concentration_um"):
             expected = well_rows(own, "P1", 24.0, column)
-            found = well_rows(catalogue, "P1", 24.0, column, screen=name)
+            found = well_rows(catalogue, f"P1 ({name})", 24.0, column)
             assert len(found) == len(expected) > 0
             for row, one in zip(found, expected, strict=True):
                 assert row == {**one, "value": one["value"] if column == "compound" else pytest.approx(one["value"])}
-        (compound,) = own.treated
-        mine, wanted = (effects(one, one.rows_of(compound)).of for one in (catalogue, own))
-        assert wanted
-        assert mine == pytest.approx(wanted)
+        for compound in own.treated:
+            mine, wanted = (effects(one, one.rows_of(compound)).of for one in (catalogue, own))
+            assert wanted
+            assert mine == pytest.approx(wanted)
+            likenesses = [control_similarity(one, one.rows_of(compound)) for one in (catalogue, own)]
+            assert likenesses[0] == pytest.approx(likenesses[1])
+    assert {row["plate"] for row in make_map(both, catalogue, "PCA", "group").rows} == set(catalogue.plates)
+
+
+def test_pictures_beside_a_compound_are_of_its_own_screen(two_screens: tuple[Store, dict[str, Store]]) -> None:
+    """Its controls, and a compound of both screens on the plates that are asked for."""
+    catalogue = open_catalogue(two_screens[0].path)
+    for number, name in enumerate(("first", "second")):
+        mine = compound_strip(catalogue, catalogue.rows_of(f"drug {number}"))
+        controls = control_strip(catalogue, like=mine)
+        assert {record["screen"] for record in controls.records()} == {name}
+        everywhere = compound_strip(catalogue, catalogue.control_rows, plates=catalogue.plates_of(mine.records()))
+        assert {record["screen"] for record in everywhere.records()} == {name}
+
+
+def test_a_plate_filter_keeps_to_the_plate_s_screen(two_screens: tuple[Store, dict[str, Store]]) -> None:
+    both, alone = two_screens
+    catalogue = open_catalogue(both.path)
+    filters, query = Filters(plates=("P1 (second)",)), Query(compound="drug 1")
+    found = find_neighbours(both, catalogue, query, filters, 9)
+    expected = alone["second"].search(compound="drug 1", where="plate = 'P1'", k=9).to_pylist()
+    assert [(one.compound, one.n_images) for one in found.neighbours] == [
+        (one["compound"], one["n_images"]) for one in expected
+    ]
+    passing = catalogue.table.filter(pa.array(filters.passes(catalogue, np.arange(len(catalogue.table)))))
+    assert set(zip(*(passing.column(name).to_pylist() for name in ("screen", "plate")), strict=True)) == {
+        ("second", "P1")
+    }
+
+
+def test_a_well_is_searched_by_the_images_of_its_own_screen(two_screens: tuple[Store, dict[str, Store]]) -> None:
+    """As the mean of that well's groups finds them; the compound in the other screen's well may be a hit."""
+    both, _ = two_screens
+    catalogue = open_catalogue(both.path)
+    query = Query(well=("P1 (second)", "A04"))
+    found = find_neighbours(both, catalogue, query, Filters(), 9)
+    rows = query_rows(catalogue, query)
+    assert {record["compound"] for record in catalogue.records(rows)} == {"drug 1"}
+    vectors = catalogue.vectors[rows]
+    mean = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).mean(axis=0)
+    others = "NOT (screen = 'first' AND plate = 'P1' AND well = 'A04')"
+    expected = [hit for hit in both.search(vector=mean, where=others, k=9).to_pylist() if hit["compound"] != "drug 1"]
+    assert "drug 0" in {one.compound for one in found.neighbours}
+    assert [one.compound for one in found.neighbours] == [hit["compound"] for hit in expected]
+    assert [one.similarity for one in found.neighbours] == pytest.approx([hit["score"] for hit in expected])
+
+
+def test_replicates_of_one_name_in_two_screens_are_two(two_screens: tuple[Store, dict[str, Store]]) -> None:
+    both, _ = two_screens
+    catalogue = open_catalogue(both.path)
+    for filters in (Filters(), Filters(times=(24.0,))):
+        assert support(replicates(both, catalogue, filters), "DMSO").replicates == 4
+    assert {choice.screen for choice in group_choices(both, catalogue, "DMSO")} == {"first", "second"}
 
 
 def test_wells_are_coloured_by_what_probes_called_them(shared_store: Store) -> None:
@@ -333,6 +406,23 @@ def test_principal_components_are_scikit_learn_s() -> None:
     assert shares == pytest.approx(model.explained_variance_ratio_.tolist(), rel=1e-4)
 
 
+def test_no_colour_stands_for_two_categories() -> None:
+    """On maps and plates: the most frequent have one each, the others are called so; "unknown" is no other."""
+    rows = [{"value": f"drug {i % 30:02d}", "row": "A", "column": i + 1, "says": ""} for i in range(48)]
+    values, order, palette = colouring(rows, "value")
+    assert len(order) == len(palette) == len(set(palette)) == 8
+    assert set(values) == set(order)
+    assert order[-1] == "other"
+    drawn = plate_map(
+        [{**r, "colour": v} for r, v in zip(rows, values, strict=True)], (["A"], [1]), "x", order, palette
+    )
+    scale = drawn.to_dict()["layer"][1]["encoding"]["color"]["scale"]
+    assert (scale["domain"], scale["range"]) == (order, palette)
+    seven = [{"value": f"drug {i}"} for i in range(7)]
+    assert colouring([*seven, {"value": None}], "value")[1][-1] == "unknown"
+    assert colouring([*seven, {"value": "drug 7"}, {"value": None}], "value")[1][-1] == "other"
+
+
 def test_a_map_is_kept_in_the_store_and_made_anew_when_damaged(store_maker: Callable[..., Store]) -> None:
     store = store_maker()
     catalogue = open_catalogue(store.path)
@@ -352,9 +442,14 @@ def test_maps_of_two_encoders_stay_and_those_of_older_versions_go(
         make_map(store, open_catalogue(store.path, encoder), "PCA", "group")
     first = set((store.path / "maps").iterdir())
     assert len(first) == 2
+    earlier, other = (store.path / "maps" / f"{method}-group-0123456789abcdef.npz" for method in ("pca", "umap"))
+    for name in (earlier, other):  # as maps were called before the encoder's hash stood in their names
+        name.write_bytes(b"")
     store.write_images(fake_rows(["newcomer"], times=(24.0,), encoder="enc1"))
     make_map(store, open_catalogue(store.path, "enc1"), "PCA", "group")
     assert len(first & set((store.path / "maps").iterdir())) == 1
+    assert not earlier.exists()
+    other.unlink()  # of another method: not superseded
     assert len(list((store.path / "maps").iterdir())) == 2
 
     def full(*_: object, **__: object) -> None:
@@ -427,6 +522,20 @@ def test_effects_are_one_for_untreated_wells_and_large_for_what_lies_far(store_m
     assert found.of[5.0, 24.0] == pytest.approx(np.median(mine) / np.median(far), rel=1e-5)
     assert "Differs from untreated cells" in found.sentence(True)
     assert effects(catalogue, catalogue.control_rows).clear() == []
+
+
+def test_only_effects_beyond_the_usual_are_coloured() -> None:
+    """Those that 95% of untreated wells stay below are not, on pictures and on profiles without."""
+    found = Effects({(1.0, 24.0): 1.5, (5.0, 24.0): 2.5}, usual=2.0)
+    weak, strong = (found.note({"role": "treated", "concentration_um": dose, "time_h": 24.0}) for dose in (1.0, 5.0))
+    assert weak is not None
+    assert strong is not None
+    assert (weak.text, weak.hot, weak.strength) == ("1.5×", False, 0.0)
+    assert (strong.text, strong.hot, strong.strength) == ("2.5×", True, 0.5)
+    assert found.note({"role": "control", "concentration_um": 0.0, "time_h": 24.0}) is None
+    weak_alone = Effects({(1.0, 0.0): 1.5}, usual=2.0)
+    assert "at every dose (at most 1.5×" in weak_alone.sentence(timed=False)
+    assert "at every dose and time (at most 1.5×" in weak_alone.sentence(timed=True)
 
 
 def test_effects_need_three_control_wells(store_maker: Callable[..., Store]) -> None:

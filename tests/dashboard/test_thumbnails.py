@@ -40,6 +40,16 @@ def test_a_run_that_was_interrupted_goes_on(store_maker: Callable[..., Store]) -
     assert make_thumbnails(store).present == 10
 
 
+def test_imported_profiles_have_no_thumbnails(store_maker: Callable[..., Store]) -> None:
+    """Nothing is read for them, nor called unreadable."""
+    store = store_maker()
+    profiles = {"plate": ["P1"] * 3, "well": ["A01", "A02", "A03"], "compound": ["x", "y", "DMSO"]}
+    store.import_profiles(pa.table(profiles | {"f0": [1.0, 2.0, 3.0], "f1": [3.0, 1.0, 2.0]}), embedding=["f0", "f1"])
+    assert len(store.encoders()) == 2
+    made = make_thumbnails(store)
+    assert (made.made, made.unreadable) == (len(pictures(store)), ())
+
+
 def test_images_of_one_plate_share_black_and_white(store_maker: Callable[..., Store]) -> None:
     """A dose that makes cells brighter stays brighter in its thumbnail."""
     store = store_maker()

@@ -1,5 +1,6 @@
 """Outliers are flagged against their own plate, and each plate is summed up."""
 
+import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,8 +10,10 @@ import pytest
 from phenoembed.plates import draw_plates
 from tests.store.fakes import fake_rows
 
+import phenoembed_store
 from phenoembed_store import Store
 from phenoembed_store.errors import StoreError
+from phenoembed_store.plate_layout import row_name
 from phenoembed_store.quality import quality_flags
 from phenoembed_store.schema import QUALITY, SCREEN_SCHEMA
 
@@ -117,6 +120,22 @@ def test_replicate_correlation_is_that_of_the_wells(store: Store) -> None:
             other.append(np.median(scores["other"]))
         assert summary["replicate_correlation"] == pytest.approx(np.median(alike), abs=1e-6)
         assert summary["other_correlation"] == pytest.approx(np.median(other), abs=1e-6)
+
+
+def test_plates_of_1536_wells_are_quickly_compared(tmp_path: Path) -> None:
+    """Three of them: not every pair of wells is looked at, and chance comes out the same to 0.01."""
+    store = phenoembed_store.open(tmp_path / "store", create=True)
+    for quarter in range(4):
+        rows = fake_rows([f"drug {quarter}-{i}" for i in range(128)], replicates=3, fields=1, dim=512, seed=quarter)
+        wells = [f"{row_name(quarter * 8 + i % 384 // 48 + 1)}{i % 48 + 1:02d}" for i in range(len(rows))]
+        store.write_images(rows.set_column(rows.column_names.index("well"), "well", pa.array(wells)))
+    started = time.process_time()
+    found = store.plates()
+    assert time.process_time() - started < 6
+    assert [one["images"] for one in found] == [1536] * 3
+    for one in found:
+        assert one["replicate_correlation"] > 0.2
+        assert abs(one["other_correlation"]) < 0.01
 
 
 def test_plates_are_drawn(store: Store, tmp_path: Path) -> None:

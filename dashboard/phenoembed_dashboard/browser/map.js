@@ -1,7 +1,9 @@
-// Thousands of points on one canvas: hover names one, a click chooses one, a line drawn around some chooses those.
+// Thousands of points on one canvas: hover names one, a click chooses one, a line drawn around some chooses those;
+// arrow keys walk from point to point.
 
 const SIDE = 14; // pixels left free at each border
 const NEAR = 9; // pixels within which the pointer means a point
+const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export default function (component) {
   const { data, parentElement, setStateValue } = component;
@@ -13,6 +15,7 @@ export default function (component) {
   let [width, height] = [0, 0];
   let chosen = box.chosen ?? new Set(); // the page may be drawn anew while some are chosen
   let lasso = [];
+  let ink = "";
   let whole = null; // the points, drawn once for each size of the window
 
   const px = (i) => SIDE + ((data.x[i] - spanX[0]) / spanX[1]) * (width - 2 * SIDE);
@@ -23,6 +26,7 @@ export default function (component) {
     const scale = window.devicePixelRatio || 1;
     canvas.width = width * scale;
     canvas.height = height * scale;
+    ink = getComputedStyle(box).color;
     whole = document.createElement("canvas");
     [whole.width, whole.height] = [canvas.width, canvas.height];
     const pen = whole.getContext("2d");
@@ -48,6 +52,10 @@ export default function (component) {
       pen.fillStyle = data.palette[data.colour[i]];
       pen.arc(x, y, size, 0, 7);
       pen.fill();
+      pen.strokeStyle = ink; // yellow on white, or the darkest dose on black, would hardly be seen
+      pen.lineWidth = 0.5;
+      pen.stroke();
+      pen.lineWidth = 2;
     }
   }
 
@@ -63,7 +71,7 @@ export default function (component) {
     pen.lineWidth = 2;
     for (const i of chosen) dot(pen, i, data.size + 1);
     if (lasso.length > 1) {
-      pen.strokeStyle = getComputedStyle(box).color;
+      pen.strokeStyle = ink;
       pen.setLineDash([5, 4]);
       pen.beginPath();
       lasso.forEach(([x, y], k) => (k ? pen.lineTo(x, y) : pen.moveTo(x, y)));
@@ -86,6 +94,27 @@ export default function (component) {
     setStateValue("chosen", found);
   }
 
+  function name(i) {
+    tip.textContent = `${data.names[data.name[i]]}\n${data.replicates[data.replicate[i]]}, field ${data.field[i]}`;
+    tip.hidden = false;
+    const [x, y] = [px(i), py(i)];
+    tip.style.left = `${Math.min(x + 12, Math.max(0, width - tip.offsetWidth - 4))}px`;
+    tip.style.top = `${y + tip.offsetHeight + 20 > height ? y - tip.offsetHeight - 8 : y + 14}px`;
+  }
+
+  // The nearest point in a direction, those ahead before those aside; from the middle where none is chosen.
+  function beside([dx, dy]) {
+    const [from] = chosen;
+    const [x, y] = from === undefined ? [width / 2, height / 2] : [px(from), py(from)];
+    let [best, least] = [-1, Infinity];
+    for (let i = 0; i < n; i++) {
+      const along = (px(i) - x) * dx + (py(i) - y) * dy;
+      const across = Math.abs((px(i) - x) * dy) + Math.abs((py(i) - y) * dx);
+      if (along > 0 && along + 2 * across < least) [best, least] = [i, along + 2 * across];
+    }
+    return best;
+  }
+
   const where = (event) => {
     const frame = canvas.getBoundingClientRect();
     return [event.clientX - frame.left, event.clientY - frame.top];
@@ -103,12 +132,9 @@ export default function (component) {
       return;
     }
     const i = nearest(x, y);
-    tip.hidden = i < 0;
     canvas.style.cursor = i < 0 ? "crosshair" : "pointer";
-    if (i < 0) return;
-    tip.textContent = `${data.names[data.name[i]]}\n${data.replicates[data.replicate[i]]}, field ${data.field[i]}`;
-    tip.style.left = `${Math.min(x + 12, Math.max(0, width - tip.offsetWidth - 4))}px`;
-    tip.style.top = `${y + tip.offsetHeight + 20 > height ? y - tip.offsetHeight - 8 : y + 14}px`;
+    if (i < 0) tip.hidden = true;
+    else name(i);
   };
   canvas.onpointerup = (event) => {
     const path = lasso;
@@ -121,8 +147,17 @@ export default function (component) {
       choose(i < 0 ? [] : [i]);
     }
   };
-  canvas.onpointerleave = () => (tip.hidden = true);
-  canvas.onkeydown = (event) => event.key === "Escape" && choose([]);
+  canvas.onpointerleave = canvas.onblur = () => (tip.hidden = true);
+  canvas.onkeydown = (event) => {
+    if (event.key === "Escape") choose([]);
+    if (!(event.key in STEPS)) return;
+    event.preventDefault();
+    const next = beside(STEPS[event.key]);
+    if (next < 0) return;
+    choose([next]);
+    name(next);
+  };
+  canvas.setAttribute("aria-label", data.says);
 
   box.watch?.disconnect();
   box.watch = new ResizeObserver(fit);

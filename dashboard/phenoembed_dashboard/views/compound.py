@@ -11,17 +11,27 @@ from phenoembed_dashboard import markup
 from phenoembed_dashboard.catalogue import Catalogue, Rows
 from phenoembed_dashboard.compare import compare_dialog
 from phenoembed_dashboard.downloads import csv_button
-from phenoembed_dashboard.effect import FULL, Effects, effects
+from phenoembed_dashboard.effect import Effects, effects
 from phenoembed_dashboard.links import adopt, publish, segmented, select
 from phenoembed_dashboard.navigation import page_of
 from phenoembed_dashboard.neighbours import Filters, Found, Neighbour, Query, control_similarity, find_neighbours
 from phenoembed_dashboard.neighbours import query_rows as rows_of_query
-from phenoembed_dashboard.opened import cached, guarded, nothing, remember, remembered, the_catalogue, the_store
+from phenoembed_dashboard.opened import (
+    cached,
+    choose_compound,
+    guarded,
+    is_imported,
+    nothing,
+    the_catalogue,
+    the_store,
+)
 from phenoembed_dashboard.pictures import load_pictures
-from phenoembed_dashboard.strips import Record, Strip, compound_strip, control_strip, dose_label, time_label
+from phenoembed_dashboard.plates import plate_rows
+from phenoembed_dashboard.strips import Strip, compound_strip, control_strip, dose_label, time_label
 from phenoembed_dashboard.structure import structure_svg
 from phenoembed_dashboard.support import Replicates, Support, replicates, support
 from phenoembed_dashboard.upload import embed_upload
+from phenoembed_store.plate_layout import well_order
 
 PER_PAGE = (6, 12, 24, 48)
 PICTURES = "Each thumbnail is the centre of one field of view, in one contrast for its whole plate. "
@@ -40,7 +50,6 @@ def page() -> None:
         if not catalogue.compounds:
             nothing("the store has no images", "phenoembed index PLATES")
             return
-        st.html(markup.STYLE)
         query = _choose(catalogue)
         if query is None:
             return
@@ -53,35 +62,30 @@ def _choose(catalogue: Catalogue) -> Query | None:
     how, what = st.columns([1, 2], vertical_alignment="bottom")
     by = segmented("Find what looks like a", BY, "by", place=how)
     if by == "Image file":
+        if is_imported(catalogue):
+            nothing(
+                "these embeddings were imported: an image needs an encoder that was trained here",
+                "phenoembed train PLATES",
+            )
+            return None
         uploaded = what.file_uploader("A microscope image (TIFF or PNG, one channel)", type=["tif", "tiff", "png"])
         return None if uploaded is None else embed_upload(uploaded, catalogue.encoder)
     if by == "Well":
         return _choose_well(catalogue, what)
-    names = list(catalogue.compounds)
-    kept = remembered("compound")
-    chosen = select(
-        "Compound (type a name, synonym, mechanism or InChIKey)",
-        names,
-        "compound",
-        form=lambda name: _label(catalogue, name),
-        default=kept if kept in catalogue.compounds else (catalogue.treated or names)[0],
-        always=True,
-        place=what,
-    )
-    remember("compound", chosen)
-    return Query(compound=chosen)
+    label = "Compound (type a name, synonym, mechanism or InChIKey)"
+    return Query(compound=choose_compound(catalogue, label, partial(_label, catalogue), what))
 
 
 def _label(catalogue: Catalogue, name: str) -> str:
     compound = catalogue.compounds[name]
-    parts = [name if len(name) <= 80 else name[:79] + "…", compound.moa, *compound.known_as]
+    parts = [markup.shortened(name, 80), compound.moa, *compound.known_as]
     return "  ·  ".join(part for part in parts if part)
 
 
 def _choose_well(catalogue: Catalogue, place: "st.delta_generator.DeltaGenerator") -> Query:
     left, right = place.columns(2)
-    plate = select("Plate", catalogue.values("plate"), "plate", always=True, place=left)
-    wells = sorted(set(catalogue.column("well")[catalogue.column("plate") == plate].tolist()))
+    plate = select("Plate", list(catalogue.plates), "plate", always=True, place=left)
+    wells = sorted(set(catalogue.column("well")[plate_rows(catalogue, plate, None)].tolist()), key=well_order)
     well = select("Well", wells, "well", always=True, place=right)
     return Query(well=(plate, well))
 
@@ -91,7 +95,7 @@ def _filters(catalogue: Catalogue, query: Query) -> tuple[Filters, int, int | No
     lists: dict[str, tuple[str, list[Any], Callable[[Any], str]]] = {
         "dose": ("Doses", doses, dose_label),
         "time": ("Times", catalogue.values("time_h"), time_label),
-        "on": ("Plates", catalogue.values("plate"), str),
+        "on": ("Plates", list(catalogue.plates), str),
         "moa": ("Mechanism of the neighbours", list(catalogue.moas), str),
     }
     bar = st.container(horizontal=True, vertical_alignment="center")
@@ -105,7 +109,7 @@ def _filters(catalogue: Catalogue, query: Query) -> tuple[Filters, int, int | No
             chosen[key] = tuple(st.multiselect(label, options, key=key, format_func=form, placeholder="all"))
             publish(key, [])
         apart = False
-        if len(catalogue.values("plate")) > 1 and query.vector is None:
+        if len(catalogue.plates) > 1 and query.vector is None:
             adopt("apart", ("True", "False"), default=False)
             st.session_state["apart"] = str(st.session_state["apart"]) == "True"
             apart = st.toggle(
@@ -143,24 +147,13 @@ class View:
 
     def grid(self, strip: Strip, found: Effects | None) -> str:
         """Images with their effects."""
-        return markup.strip_html(
-            strip, self.show, size=84, note=None if found is None else partial(_effect_note, found)
-        )
-
-
-def _effect_note(found: Effects, record: Record) -> markup.Note | None:
-    effect = found.at(record)
-    if effect is None:
-        return None
-    says = f"{effect:.1f} times as far from DMSO as DMSO wells are from each other"
-    shown = f"{effect:.1f}×" if effect < 10 else f"{effect:.0f}×"
-    return markup.Note(shown, min(1.0, max(0.0, (effect - 1) / (FULL - 1))), effect > found.usual, says)
+        return markup.strip_html(strip, self.show, size=84, note=None if found is None else found.note)
 
 
 def _show(catalogue: Catalogue, query: Query, filters: Filters, found: Found, field: int | None) -> None:
     rows = rows_of_query(catalogue, query)
     mine = compound_strip(catalogue, rows, field=field, keep=filters.passes)
-    plates = tuple(sorted({record["plate"] for record in mine.records()}))
+    plates = catalogue.plates_of(mine.records())
     width = max(2, len(mine.columns))
     controls = control_strip(catalogue, like=mine, field=field, n_columns=width, keep=filters.passes)
     strips = {
@@ -260,11 +253,11 @@ def _heading(view: View, found: Found, sure: Support) -> None:
     n = len(found.neighbours)
     if not n:
         return
-    context = [] if sure.typical is None else [f"A typical compound here has a similarity of {sure.typical:.2f}"]
+    context = [] if sure.typical is None else [f"A typical compound here has a similarity of {sure.typical:z.2f}"]
     rows = rows_of_query(view.catalogue, view.query)
     likeness = control_similarity(view.catalogue, rows) if len(rows) else None
     if likeness is not None:
-        context.append(f"DMSO on its plates has {likeness:.2f}" if context else f"DMSO has {likeness:.2f}")
+        context.append(f"DMSO on its plates has {likeness:z.2f}" if context else f"DMSO has {likeness:z.2f}")
     said = f"{', '.join(context)}. " if context else ""
     if view.everywhere:
         said += "All of these share a plate with the query: the filter “across plates only” leaves such pairs out."
@@ -301,7 +294,7 @@ def _card(view: View, hit: Neighbour, strip: Strip, sure: Support) -> str:
     known = None if hit.role == "control" else view.effects(view.catalogue.rows_of(hit.compound))
     return (
         f'<div class="pe"><div class="pe-head"><span class="pe-rank">{hit.rank}</span>{markup.name(hit.compound)}'
-        f'<span class="pe-score" title="cosine similarity">{hit.similarity:.3f}</span></div>'
+        f'<span class="pe-score" title="cosine similarity">{hit.similarity:z.3f}</span></div>'
         f"{_bar(hit.similarity, sure)}{markup.chips(parts)}{view.grid(strip, known)}</div>"
     )
 

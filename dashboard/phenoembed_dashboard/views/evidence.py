@@ -22,11 +22,10 @@ from phenoembed_dashboard.evidence import (
 from phenoembed_dashboard.links import select
 from phenoembed_dashboard.opened import (
     cached,
+    choose_compound,
     guarded,
     no_probe,
     nothing,
-    remember,
-    remembered,
     the_catalogue,
     the_store,
 )
@@ -37,7 +36,6 @@ from phenoembed_dashboard.strips import Record, Strip, dose_label, time_label
 def page() -> None:
     with guarded():
         catalogue = the_catalogue()
-        st.html(markup.STYLE)
         heads: dict[str, str] = usable_heads(the_store(), catalogue)
         if not heads:
             no_probe(catalogue, "no head can be asked yet")
@@ -51,19 +49,8 @@ def page() -> None:
 
 
 def _choose(catalogue: Catalogue, heads: dict[str, str]) -> tuple[str, GroupChoice, str] | None:
-    first, second, third = st.columns([3, 3, 3], vertical_alignment="bottom")
-    names = list(catalogue.compounds)
-    kept = remembered("compound")
-    compound = select(
-        "Compound",
-        names,
-        "compound",
-        form=lambda name: name if len(name) < 80 else name[:79] + "…",
-        default=kept if kept in catalogue.compounds else (catalogue.treated or names)[0],
-        always=True,
-        place=first,
-    )
-    remember("compound", compound)
+    first, second, third = st.columns([2, 3, 3], vertical_alignment="bottom")
+    compound = choose_compound(catalogue, "Compound", lambda name: markup.shortened(name, 80), first)
     groups: list[GroupChoice] = cached(group_choices, compound=compound)
     if not groups:
         nothing(f"the images of '{compound}' are of no group (empty or spare control wells)")
@@ -79,7 +66,8 @@ def _choose(catalogue: Catalogue, heads: dict[str, str]) -> tuple[str, GroupChoi
 def _describe(group: GroupChoice) -> str:
     several = f", set {group.set + 1}" if group.set else ""
     seen = f"unseen ({group.unseen})" if group.unseen else "may have been trained on"
-    return f"{group.replicate}, field {group.field}{several}: {seen}"
+    where = ", ".join(part for part in (group.screen, group.replicate) if part)
+    return f"{where}, field {group.field}{several}: {seen}"
 
 
 def _show(catalogue: Catalogue, evidence: GroupEvidence, group: GroupChoice, head: str) -> None:
@@ -99,12 +87,13 @@ def _show(catalogue: Catalogue, evidence: GroupEvidence, group: GroupChoice, hea
         rows = _bars(evidence, before, after, bool(kept.all()))
         figure(figures.posterior_bars, rows, not kept.all(), key="posterior", says="probability of classes", rows=rows)
         parts = [
-            *_parts(evidence, called, "well" if records[0]["role"] == "control" else "concentration_um", label),
+            *_parts(evidence, called, "well" if _column(records) == "well" else "concentration_um", label),
             *_parts(evidence, called, "time_h", time_label),
         ]
         if parts:
-            st.html('<div class="pe"><b>What each dose and time says by itself, and what is left without it</b></div>')
-            title = f"probability of {evidence.classes[called][:40]}"
+            what = f"What each {_column(records)} and time says by itself, and what is left without it"
+            st.html(f'<div class="pe"><b>{what}</b></div>')
+            title = f"probability of {markup.shortened(evidence.classes[called], 40)}"
             figure(figures.part_bars, parts, title, key="parts", says="probability of the call by part", rows=parts)
 
 
@@ -157,7 +146,14 @@ def _images(catalogue: Catalogue, evidence: GroupEvidence, kept: Any, called: in
 def _switches(records: tuple[Record, ...], doses: list[Any], times: list[Any], label: Any, scope: str) -> Any:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         kept_doses = set(
-            st.pills("Doses in use", doses, selection_mode="multi", default=doses, format_func=label, key=f"d:{scope}")
+            st.pills(
+                f"{_column(records).capitalize()}s in use",
+                doses,
+                selection_mode="multi",
+                default=doses,
+                format_func=label,
+                key=f"d:{scope}",
+            )
         )
         kept_times = set(
             st.pills(
@@ -223,7 +219,7 @@ def _bars(evidence: GroupEvidence, before: Any, after: Any, whole: bool) -> list
 
 
 def _note(share: float, on: bool, reach: float) -> markup.Note:
-    return markup.Note(f"{share:+.1f}", max(0.0, share) / reach) if on else markup.Note("off")
+    return markup.Note(f"{share:+z.1f}", max(0.0, share) / reach) if on else markup.Note("off")
 
 
 def _parts(evidence: GroupEvidence, called: int, column: str, label: Any) -> list[dict[str, Any]]:
@@ -242,5 +238,10 @@ def _grid(records: tuple[Record, ...], doses: list[Any], times: list[Any], label
     return Strip(tuple(label(dose) for dose in doses), tuple(map(time_label, times)), cells)
 
 
+def _column(records: tuple[Record, ...]) -> str:
+    """What the columns of images are: doses, or the wells of controls."""
+    return "well" if records[0]["role"] == "control" else "dose"
+
+
 def _column_label(records: tuple[Record, ...]) -> Any:
-    return str if records[0]["role"] == "control" else dose_label
+    return str if _column(records) == "well" else dose_label

@@ -1,4 +1,4 @@
-"""Map: every group of images as a point, near those that look alike; a click or a dragged box shows who they are."""
+"""Map: every group of images as a point, near those that look alike; a click or a drawn line shows who they are."""
 
 from collections import Counter
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ import streamlit as st
 from phenoembed_dashboard import clickable, figures, markup
 from phenoembed_dashboard.catalogue import Catalogue
 from phenoembed_dashboard.drawing import downloads, drawn
+from phenoembed_dashboard.effect import effects
 from phenoembed_dashboard.links import adopt, publish, segmented, select
 from phenoembed_dashboard.maps import POINTS, Map, colouring, make_map, methods, point_data
 from phenoembed_dashboard.navigation import page_of
@@ -30,7 +31,6 @@ MAX_SHOWN = 6
 def page() -> None:
     with guarded():
         catalogue = the_catalogue()
-        st.html(markup.STYLE)
         first, second, third, fourth = st.columns([2, 3, 3, 3], vertical_alignment="bottom")
         method = segmented("Laid out by", methods(), "method", place=first)
         point = select("A point is", list(POINTS), "point", form=lambda name: POINTS[name], place=second)
@@ -74,12 +74,14 @@ def _draw(catalogue: Catalogue, found: Map, method: str, point: str, by: str) ->
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.html(markup.legend(drawn_points.order, drawn_points.palette, named or BY[by]))
-        chosen = clickable.points(drawn_points.data, f"map:{method}:{point}")
+        says = f"{method} map, a point {POINTS[point]}, coloured by {named or BY[by]}; arrow keys walk over the points"
+        chosen = clickable.points(drawn_points.data, says, f"map:{method}:{point}")
         st.html(f'<div class="pe pe-dim" style="text-align:center">{found.axes[0]} → · {found.axes[1]} ↑</div>')
         n = len(found.rows)
         st.caption(
             (f"{n:,} of {found.n:,} points are drawn, picked at random. " if n < found.n else f"{n:,} points. ")
-            + "Near points look alike; crosses are controls. Click a point, or draw a line around some."
+            + "Near points look alike; crosses are controls. "
+            "Click a point, walk with the arrow keys, or draw a line around some."
         )
         rows = drawn_points.rows
         downloads(
@@ -96,7 +98,7 @@ def _chosen(catalogue: Catalogue, chosen: list[dict[str, Any]], found: Map, name
     if named and not counts:
         counts[named] = sum(row["compound"] == named for row in found.rows)
     if not counts:
-        nothing("click a point or draw a line around some: the compounds there appear here, with their images")
+        nothing("click a point or draw a line around some: the compounds there appear here")
         return
     n = sum(counts.values())
     st.html(
@@ -112,7 +114,7 @@ def _chosen(catalogue: Catalogue, chosen: list[dict[str, Any]], found: Map, name
         with st.container(border=True):
             st.html(
                 f'<div class="pe"><div class="pe-head">{markup.name(name)}</div>{markup.chips(parts)}'
-                f"{markup.strip_html(strips[name], show)}</div>"
+                f"{markup.strip_html(strips[name], show, note=effects(catalogue, catalogue.rows_of(name)).note)}</div>"
             )
             st.page_link(
                 page_of("compound"), label="What looks like it?", icon=":material/biotech:",

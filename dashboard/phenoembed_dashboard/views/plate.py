@@ -8,23 +8,25 @@ from phenoembed_dashboard import clickable, figures, markup
 from phenoembed_dashboard.catalogue import Catalogue
 from phenoembed_dashboard.drawing import downloads, drawn
 from phenoembed_dashboard.links import adopt, segmented, select
+from phenoembed_dashboard.maps import colouring
 from phenoembed_dashboard.navigation import page_of
 from phenoembed_dashboard.opened import cached, guarded, nothing, the_catalogue, the_store
 from phenoembed_dashboard.pictures import large_picture, load_pictures
 from phenoembed_dashboard.plates import (
     DISTANCE,
     Calls,
+    Grid,
     calls,
     is_categorical,
     plate_grid,
     plate_rows,
     rim_effect,
-    screens_of,
     value_columns,
     well_rows,
 )
 from phenoembed_dashboard.strips import COLUMNS, Record, time_label
 from phenoembed_store import Store
+from phenoembed_store.plate_layout import well_order
 
 MAX_IMAGES = 24
 
@@ -32,11 +34,10 @@ MAX_IMAGES = 24
 def page() -> None:
     with guarded():
         catalogue = the_catalogue()
-        st.html(markup.STYLE)
         called: Calls = cached(calls)
-        plate, screen, time, column = _choose(catalogue, called)
+        plate, time, column = _choose(catalogue, called)
         label = value_columns(catalogue, called)[column]
-        rows: list[dict[str, Any]] = cached(_wells, plate=plate, screen=screen, time=time, column=column)
+        rows: list[dict[str, Any]] = cached(_wells, plate=plate, time=time, column=column)
         if not rows:
             nothing(
                 f"no well of plate '{plate}' has a value of '{label}'"
@@ -45,15 +46,13 @@ def page() -> None:
             return
         left, right = st.columns([3, 2], gap="large")
         with left:
-            _heat_map(catalogue, plate, screen, time, column, label, rows)
+            _heat_map(catalogue, plate, time, column, label, rows)
         with right:
-            _well(catalogue, plate, screen, time, rows)
+            _well(catalogue, plate, time, rows)
 
 
-def _wells(
-    store: Store, catalogue: Catalogue, plate: str, screen: str | None, time: float | None, column: str
-) -> list[dict[str, Any]]:
-    rows = well_rows(catalogue, plate, time, column, calls(store, catalogue), screen)
+def _wells(store: Store, catalogue: Catalogue, plate: str, time: float | None, column: str) -> list[dict[str, Any]]:
+    rows = well_rows(catalogue, plate, time, column, calls(store, catalogue))
     for row in rows:
         value = row["value"] if isinstance(row["value"], str) else f"{row['value']:.4g}"
         what = ", ".join(part for part in (row["compound"], row["dose"], row["moa"]) if part)
@@ -61,25 +60,21 @@ def _wells(
     return rows
 
 
-def _choose(catalogue: Catalogue, called: Calls) -> tuple[str, str | None, float | None, str]:
-    """Plate, screen (where several have a plate of this name), time (where there are several), and column."""
+def _choose(catalogue: Catalogue, called: Calls) -> tuple[str, float | None, str]:
+    """Plate, time (where there are several), and column."""
     first, second, third = st.columns([3, 3, 2], vertical_alignment="bottom")
-    plate = select("Plate", catalogue.values("plate"), "plate", always=True, place=first)
+    plate = select("Plate", list(catalogue.plates), "plate", always=True, place=first)
     columns = value_columns(catalogue, called)
     column = select("Colour wells by", list(columns), "colour", form=lambda name: columns[name], place=second)
-    screens = screens_of(catalogue, plate)
-    screen = select("Screen", screens, "screen", always=True, place=first) if len(screens) > 1 else None
-    times = sorted(set(catalogue.column("time_h")[plate_rows(catalogue, plate, None, screen)].tolist()))
+    times = sorted(set(catalogue.column("time_h")[plate_rows(catalogue, plate, None)].tolist()))
     if len(times) < 2:
-        return plate, screen, None, column
-    time = segmented("Time", times, "at", form=time_label, default=times[-1], place=third)
-    return plate, screen, time, column
+        return plate, None, column
+    return plate, segmented("Time", times, "at", form=time_label, default=times[-1], place=third), column
 
 
 def _heat_map(
     catalogue: Catalogue,
     plate: str,
-    screen: str | None,
     time: float | None,
     column: str,
     label: str,
@@ -89,10 +84,10 @@ def _heat_map(
     categorical, grid = is_categorical(catalogue, column), plate_grid(rows)
     wells = [row["well"] for row in rows]
     adopt("well", wells, default=_strongest(rows))
-    svg = drawn(figures.plate_map, rows, grid, label, categorical=categorical)
+    svg = _svg(rows, grid, label, categorical)
     places = [(row["column"], grid[0].index(row["row"])) for row in rows]
     says = f"{label} of the wells of plate {plate}; arrow keys walk over them"
-    key = f"plate:{screen}:{plate}:{column}:{time}"
+    key = f"plate:{plate}:{column}:{time}"
     clicked = clickable.plate(svg, wells, places, st.session_state["well"], says, key)
     if clicked in wells:
         st.session_state["well"] = clicked
@@ -102,17 +97,26 @@ def _heat_map(
         says += f" (mean {found.rim:.3g} and {found.inside:.3g})."
         st.html(f'<div class="pe pe-says {"warn" if found.clear else ""}">{markup.text(says)}</div>')
     unit = "1 is how far DMSO wells of the plate lie from each other. " if column == DISTANCE else ""
-    st.caption(f"{unit}Click a well to see its images. Wells without a value are outlines.")
+    what = "its images" if catalogue.pictured else "what is in it"
+    st.caption(f"{unit}Click a well, or walk with the arrow keys, to see {what}. Wells without a value are outlines.")
     downloads(svg, key, rows)
+
+
+def _svg(rows: list[dict[str, Any]], grid: Grid, label: str, categorical: bool) -> str:
+    if not categorical:
+        return drawn(figures.plate_map, rows, grid, label)
+    values, order, palette = colouring(rows, "value")
+    coloured = [{**row, "colour": value} for row, value in zip(rows, values, strict=True)]
+    return drawn(figures.plate_map, coloured, grid, label, order, palette)
 
 
 def _strongest(rows: list[dict[str, Any]]) -> str:
     return str(max(rows, key=lambda row: row["value"])["well"])
 
 
-def _well(catalogue: Catalogue, plate: str, screen: str | None, time: float | None, rows: list[dict[str, Any]]) -> None:
-    well = select("Well", sorted(row["well"] for row in rows), "well", default=_strongest(rows))
-    all_rows = plate_rows(catalogue, plate, time, screen)
+def _well(catalogue: Catalogue, plate: str, time: float | None, rows: list[dict[str, Any]]) -> None:
+    well = select("Well", sorted((row["well"] for row in rows), key=well_order), "well", default=_strongest(rows))
+    all_rows = plate_rows(catalogue, plate, time)
     mine = all_rows[catalogue.column("well")[all_rows] == well]
     records = catalogue.records(mine[:MAX_IMAGES], COLUMNS)
     row = next(row for row in rows if row["well"] == well)

@@ -36,7 +36,6 @@ TITLES = {"compound": "Which compound?", "moa": "Which mechanism?", "treatment":
 def page() -> None:
     with guarded():
         catalogue = the_catalogue()
-        st.html(markup.STYLE)
         every: list[dict[str, Any]] = cached(prediction_rows)
         if not every:
             no_probe(catalogue, "nothing was probed with this encoder yet")
@@ -102,8 +101,8 @@ def _top_k_or_roc(rows: list[dict[str, Any]], tested: list[dict[str, Any]], task
         colours = list({row["series"]: row["colour"] for row in lines}.values())
         shown = [{name: value for name, value in row.items() if name != "colour"} for row in lines]
         draw(
-            figures.curve, shown, "k", "share of groups", points=True, colours=colours, key="top-k", says="top-k",
-            rows=shown,
+            figures.curve, shown, "k most probable classes", "share of groups", points=True, colours=colours,
+            key="top-k", says="top-k", rows=shown,
         )  # fmt: skip
         return
     first = classes.index("treated") if "treated" in classes else 0
@@ -161,15 +160,11 @@ def _strip(catalogue: Catalogue, tested: list[dict[str, Any]], name: str) -> Str
 
 
 def _pair(pair: Confusion, a: Strip | None, b: Strip | None, show: markup.Show) -> str:
-    sides = []
-    for title, name, strip in (("is", pair.label, a), ("was called", pair.predicted, b)):
+    sides, groups = [], "group" if pair.of == 1 else "groups"
+    for title, name, strip in ((f"{pair.n} of {pair.of} {groups} of", pair.label, a), ("called", pair.predicted, b)):
         grid = "" if strip is None else markup.strip_html(strip, show, size=64)
         sides.append(
             f'<div style="flex:1 1 200px;min-width:0"><div class="pe-dim">{title}</div>'
             f'<div class="pe-head">{markup.name(name)}</div>{grid}</div>'
         )
-    groups = "group" if pair.of == 1 else "groups"
-    return (
-        f'<div class="pe"><div class="pe-dim">{pair.n} of {pair.of} {groups}</div>'
-        f'<div style="display:flex;flex-wrap:wrap;gap:1rem">{"".join(sides)}</div></div>'
-    )
+    return f'<div class="pe" style="display:flex;flex-wrap:wrap;gap:1rem">{"".join(sides)}</div>'

@@ -5,9 +5,9 @@ from typing import Any
 import streamlit as st
 
 from phenoembed_dashboard import markup
-from phenoembed_dashboard.catalogue import Catalogue
+from phenoembed_dashboard.catalogue import Catalogue, Stamp, stamp
 from phenoembed_dashboard.downloads import csv_button
-from phenoembed_dashboard.opened import cached, guarded, no_probe, the_catalogue, the_store
+from phenoembed_dashboard.opened import cached, guarded, no_probe, store_path, the_catalogue, the_store
 from phenoembed_dashboard.summary import counts, encoder_rows, head_rows, index_rows, readable_bytes, reject_rows
 from phenoembed_store import Store
 
@@ -16,7 +16,6 @@ MAX_ROWS = 500  # of a table in the page
 
 def page() -> None:
     with guarded():
-        st.html(markup.STYLE)
         catalogue = None
         with guarded():
             catalogue = the_catalogue()
@@ -27,13 +26,15 @@ def page() -> None:
         _table("Heads", heads)
         if catalogue is not None and not heads:
             no_probe(catalogue, "there are no heads yet")
-        _rejected()
-        _indexes()
+        if catalogue is not None or len(the_store().rejected()):
+            _rejected()
+        if catalogue is not None:
+            _indexes()
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> None:
-    st.markdown(f"**{title}**")
     if rows:
+        st.markdown(f"**{title}**")
         st.dataframe(rows, hide_index=True)
         csv_button(rows, f"{title.lower()}.csv")
 
@@ -61,7 +62,7 @@ def _indexes() -> None:
     with guarded():
         st.markdown("**Indexes and space**")
         with st.spinner("Looking at the store's files…"):
-            found: dict[str, Any] = cached(_status)
+            found: dict[str, Any] = cached(_status, indexes=stamp(store_path(), ("indexes",)))
         st.caption(
             f"Version {found['version']}, {found['groups']:,} groups of images over all encoders, "
             f"{readable_bytes(found['bytes'])} on disk."
@@ -74,5 +75,6 @@ def _indexes() -> None:
             st.caption("No index: searches compare with every embedding, which is exact.")
 
 
-def _status(store: Store, catalogue: Catalogue) -> dict[str, Any]:
+def _status(store: Store, catalogue: Catalogue, indexes: Stamp) -> dict[str, Any]:
+    """Of this version of the tables and of the ``indexes``."""
     return store.status()
