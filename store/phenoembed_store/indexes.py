@@ -165,8 +165,11 @@ def _write_files(folder: Path, part: Part) -> tuple[Measured, dict[str, list[int
     """Everything but the manifest; the lists to probe, and the recall they give, and every file's checksums."""
     with ThreadPoolExecutor(1) as beside:  # a disk and a processor, each with its own work
         arrays = beside.submit(_write_arrays, folder, part)
-        lists, theirs, known = ivf.make_lists(part.scaled, part.norms)
+        lists, theirs = ivf.make_lists(part.scaled, part.norms)
+        filled = beside.submit(lists.fill, part.scaled, part.norms, theirs)
         written = beside.submit(_write_lists, folder / "ivf.faiss", lists.index)
+        known = ivf.neighbours(part.scaled, part.norms)
+        filled.result()
         measured = ivf.measure(lists, theirs, known)
         return measured, arrays.result() | written.result()
 

@@ -18,12 +18,17 @@ from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.errors import MissingExtra
 
 RECALL_WANTED = 0.999
-LOST = 0.0005
+LOST = 0.0002
 """Share of the true neighbours that may lie in lists which are not probed; others are lost to the 8-bit vectors."""
-SAMPLE = 128
-"""Images whose nearest are found exactly, to measure by: 1,280 pairs of ten nearest tell 0.999."""
+SAMPLE = (128, 512)
+"""Images whose nearest are found exactly, to measure by, at least and at most: 1,280 pairs of ten nearest tell 0.999,
+and more of them tell of clusters torn between lists, which a hundredth of the images may be in."""
+COMPARED = 128_000_000
+"""Pairs of such an image and another that are compared, within these bounds: 128 with a million, a second."""
 DEPTHS = (10, 20, 40, 80, 160, 320)
 """How many of the nearest: the ten that pass a filter are among the first forty or so where a third passes."""
+TINY = np.float32(1e-30)
+"""Length that a vector of none is taken to have."""
 ROUNDING = 1e-6
 """Between inner products of the same vectors of length one, summed in two orders."""
 POINTS_PER_LIST = 128
@@ -55,6 +60,13 @@ class Probe(NamedTuple):
     cosines: Floats
 
 
+class Neighbours(NamedTuple):
+    """What searches are measured by. queries: (queries, dim), of length one; nearest: rows (queries, k), best first."""
+
+    queries: Floats
+    nearest: Integers
+
+
 @dataclass(frozen=True, eq=False)
 class Lists:
     """FAISS's inverted lists. ``centres``: (lists, dim), of length one, more or less."""
@@ -69,10 +81,15 @@ class Lists:
     def __len__(self) -> int:
         return len(self.centres)
 
-    def add(self, unit: Floats, lists: Integers) -> None:
-        """Vectors (rows, dim), of length one, into the lists named for each: (rows,)."""
+    def fill(self, scaled: Floats, norms: Floats, theirs: Integers) -> None:
+        """Vectors (rows, dim) and their lengths, each into the list that is named for it."""
         pointer = faiss_module().swig_ptr
-        self.index.add_core(len(unit), pointer(unit), None, pointer(lists))
+        block = np.empty((BLOCK, scaled.shape[1]), np.float32)
+        with one_thread():
+            for start in range(0, len(scaled), BLOCK):
+                part = slice(start, min(start + BLOCK, len(scaled)))
+                unit, lists = _unit(scaled[part], norms[part], out=block[: part.stop - start]), theirs[part]
+                self.index.add_core(len(unit), pointer(unit), None, pointer(lists))
 
     def within(self, query: Floats, reach: float) -> Probe:
         """The lists whose centres are so near the query (dim,), of length one."""
@@ -99,28 +116,8 @@ def faiss_module() -> Any:
         raise MissingExtra("faiss", "cpu") from None
 
 
-def make_lists(scaled: Floats, norms: Floats) -> tuple[Lists, Integers, "Nearest"]:
-    """All vectors in lists; the list of each, (rows,); and some of them with their true neighbours, to measure by.
-
-    Which list a vector goes to is worked out here: NumPy's BLAS knows newer processors than the one in FAISS's wheels.
-    """
-    n = len(scaled)
-    lists = _empty_lists(scaled, norms)
-    picked = np.random.default_rng(1).choice(n, min(SAMPLE, n), replace=False)
-    nearest = Nearest(_unit(scaled[picked], norms[picked]), min(DEPTHS[-1], n))
-    theirs = np.empty(n, np.int64)
-    block, cosines = np.empty((BLOCK, scaled.shape[1]), np.float32), np.empty((BLOCK, len(lists)), np.float32)
-    for start in range(0, n, BLOCK):
-        part = slice(start, min(start + BLOCK, n))
-        unit = _unit(scaled[part], norms[part], out=block[: part.stop - start])
-        np.matmul(unit, lists.centres.T, out=cosines[: len(unit)]).argmax(axis=1, out=theirs[part])
-        lists.add(unit, theirs[part])
-        nearest.see(unit, start)
-    return lists, theirs, nearest
-
-
-def _empty_lists(scaled: Floats, norms: Floats) -> Lists:
-    """Lists to put these vectors in, by k-means of some of them."""
+def make_lists(scaled: Floats, norms: Floats) -> tuple[Lists, Integers]:
+    """Empty lists for these vectors, by k-means of some of them; and the list that each is to go into, (rows,)."""
     faiss = faiss_module()
     n, dim = scaled.shape
     nlist = 1 << int(np.log2(np.sqrt(n)) + 0.25)  # a power of two near the root: 256 of 138,240, 1,024 of a million
@@ -130,18 +127,41 @@ def _empty_lists(scaled: Floats, norms: Floats) -> Lists:
     )
     index.cp.niter = 6  # after four, four times as many lists of a million are probed; after ten, as many
     index.cp.max_points_per_centroid = POINTS_PER_LIST
-    sample = np.sort(np.random.default_rng(0).choice(n, min(n, POINTS_PER_LIST * nlist), replace=False))
-    index.train(_unit(scaled[sample], norms[sample]))
-    return Lists.of(index)
+    picked = np.sort(np.random.default_rng(0).choice(n, min(n, POINTS_PER_LIST * nlist), replace=False))
+    sample = scaled[picked]
+    _unit(sample, norms[picked], out=sample)
+    faiss.Clustering(dim, nlist, index.cp).train(sample, quantizer)
+    index.train(sample[:: max(1, len(sample) // BLOCK)])  # the codes' ranges; it leaves a quantizer that is full
+    lists = Lists.of(index)
+    return lists, _nearest_list(lists.centres, scaled)
 
 
-def measure(lists: Lists, theirs: Integers, known: "Nearest") -> Measured:
+def _nearest_list(centres: Floats, scaled: Floats) -> Integers:
+    """Of each vector, (rows,). NumPy's BLAS knows newer processors than the one in FAISS's wheels."""
+    theirs = np.empty(len(scaled), np.int64)
+    cosines = np.empty((BLOCK, len(centres)), np.float32)
+    for start in range(0, len(scaled), BLOCK):
+        part = scaled[start : start + BLOCK]
+        np.matmul(part, centres.T, out=cosines[: len(part)]).argmax(axis=1, out=theirs[start : start + BLOCK])
+    return theirs
+
+
+def neighbours(scaled: Floats, norms: Floats) -> Neighbours:
+    """Some of the vectors, and their true nearest."""
+    n = len(scaled)
+    count = min(n, int(np.clip(COMPARED // n, *SAMPLE)))
+    picked = np.random.default_rng(1).choice(n, count, replace=False)
+    queries = _unit(scaled[picked], norms[picked])
+    return Neighbours(queries, _nearest_rows(queries, scaled, norms, min(DEPTHS[-1], n)))
+
+
+def measure(lists: Lists, theirs: Integers, known: Neighbours) -> Measured:
     """Look where the nearest of some vectors are: how far from the nearest list, and how many the codes put first.
 
     theirs: the list that each vector is in, (rows,). The deeper, the more pairs of vector and neighbour there are, and
     the less the measure hangs on a few of them.
     """
-    nearest, queries = known.rows(), known.queries
+    queries, nearest = known
     cosines = queries @ lists.centres.T
     behind = cosines.max(axis=1)[:, None] - np.take_along_axis(cosines, theirs[nearest], 1)
     reach, farthest = {}, 0.0
@@ -150,10 +170,13 @@ def measure(lists: Lists, theirs: Integers, known: "Nearest") -> Measured:
         farthest = max(farthest, float(pairs[len(pairs) - 1 - int(LOST * len(pairs))]) + ROUNDING)
         reach[str(depth)] = farthest
     probes = [lists.within(query, reach[str(DEPTHS[0])]) for query in queries]
-    recalls = {many: _recall(lists, queries, probes, nearest[:, :10], many) for many in RERANKED}
-    wanted = min(RECALL_WANTED, max(recalls.values()))
-    reranked = next(many for many, recall in recalls.items() if recall >= wanted)
-    return Measured(reach, reranked, recalls[reranked], float(np.mean([len(probe.lists) for probe in probes])))
+    recalls: dict[int, float] = {}
+    for reranked in RERANKED:
+        recalls[reranked] = _recall(lists, queries, probes, nearest[:, :10], reranked)
+        if recalls[reranked] >= RECALL_WANTED:
+            break
+    best = max(recalls, key=recalls.__getitem__)
+    return Measured(reach, best, recalls[best], float(np.mean([len(probe.lists) for probe in probes])))
 
 
 def _recall(lists: Lists, queries: Floats, probes: Sequence[Probe], truth: Integers, reranked: int) -> float:
@@ -166,29 +189,19 @@ def _recall(lists: Lists, queries: Floats, probes: Sequence[Probe], truth: Integ
     return float(sum(hits) / truth.size)
 
 
-class Nearest:
-    """The k nearest of some queries (queries, dim), all of length one, among vectors that are shown block by block."""
-
-    def __init__(self, queries: Floats, k: int) -> None:
-        self.queries = queries
-        self._k = k
-        self._scores = [np.zeros(0, np.float32) for _ in queries]
-        self._rows = [np.zeros(0, np.int64) for _ in queries]
-
-    def see(self, unit: Floats, start: int) -> None:
-        """A block (rows, dim) that starts at this row."""
-        for i, scores in enumerate(self.queries @ unit.T):
-            full = len(self._scores[i]) == self._k
-            better = np.flatnonzero(scores > self._scores[i].min()) if full else np.arange(len(scores))
-            both = np.concatenate([self._scores[i], scores[better]])
-            best = np.argpartition(-both, self._k - 1)[: self._k] if len(both) > self._k else np.arange(len(both))
-            self._rows[i] = np.concatenate([self._rows[i], start + better])[best]
-            self._scores[i] = both[best]
-
-    def rows(self) -> Integers:
-        """Their rows, (queries, k), best first."""
-        order = np.argsort(-np.stack(self._scores), axis=1, kind="stable")
-        return np.take_along_axis(np.stack(self._rows), order, 1)
+def _nearest_rows(queries: Floats, scaled: Floats, norms: Floats, k: int) -> Integers:
+    """The k rows nearest to each query, (queries, k), best first, by comparing all. queries: of length one."""
+    best, rows = np.full((len(queries), k), -2, np.float32), np.zeros((len(queries), k), np.int64)
+    for start in range(0, len(scaled), BLOCK):
+        part = slice(start, start + BLOCK)
+        cosines = queries @ scaled[part].T / np.maximum(norms[part], TINY)
+        for i, better in enumerate(cosines > best.min(axis=1)[:, None]):
+            found = np.flatnonzero(better)
+            both = np.concatenate([best[i], cosines[i, found]])
+            kept = np.argpartition(-both, k - 1)[:k]
+            best[i], rows[i] = both[kept], np.concatenate([rows[i], start + found])[kept]
+    order = np.argsort(-best, axis=1, kind="stable")
+    return np.take_along_axis(rows, order, 1)
 
 
 @lru_cache(64)
@@ -220,4 +233,4 @@ def one_thread() -> Iterator[None]:
 
 def _unit(vectors: Floats, norms: Floats, out: Floats | None = None) -> Floats:
     """The vectors at length one; in ``out`` where much would be worked out: memory taken anew costs as much as that."""
-    return np.divide(vectors, np.maximum(norms, np.float32(1e-30))[:, None], out=out, dtype=np.float32)
+    return np.divide(vectors, np.maximum(norms, TINY)[:, None], out=out, dtype=np.float32)

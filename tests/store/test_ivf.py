@@ -76,6 +76,17 @@ def test_the_lists_within_reach_hold_the_nearest_as_measured(index: Index) -> No
         assert np.mean(held) >= 0.997, depth
 
 
+def test_neighbours_to_measure_by_are_the_true_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found block by block, of vectors of any length."""
+    monkeypatch.setattr(ivf, "BLOCK", 1000)
+    norms = np.random.default_rng(6).uniform(0.1, 9, N).astype(np.float32)
+    queries, nearest = ivf.neighbours(UNIT * norms[:, None], norms)
+    assert nearest.shape == (max(ivf.SAMPLE), ivf.DEPTHS[-1])
+    for query, rows in zip(queries, nearest, strict=True):
+        cosines = UNIT @ query
+        np.testing.assert_allclose(cosines[rows], np.sort(cosines)[::-1][: len(rows)], atol=1e-5)
+
+
 def test_reach_grows_with_depth(index: Index) -> None:
     reach = [index.manifest.reach[str(depth)] for depth in ivf.DEPTHS]
     assert reach == sorted(reach)
