@@ -89,7 +89,7 @@ def find_neighbours(store: Store, catalogue: Catalogue, query: Query, filters: F
     """Search at compound level. Raises NotInStore, QueryError."""
     hits = store.search(
         compound=query.compound,
-        well=None if query.well is None else f"{catalogue.plates[query.well[0]].name}:{query.well[1]}",
+        well=_address(catalogue, query),
         vector=None if query.vector is None else np.array(query.vector, np.float32),
         level="compound",
         k=k,
@@ -120,17 +120,18 @@ def find_neighbours(store: Store, catalogue: Catalogue, query: Query, filters: F
     return Found(tuple(found), str(_described(hits).get("path", "exact")), rows)
 
 
-def where(catalogue: Catalogue, filters: Filters, query: Query) -> str | None:
-    """The filters as one SQL expression over an image's columns.
+def _address(catalogue: Catalogue, query: Query) -> str | None:
+    """The query's well as a search takes it: with its screen, where another has a plate of that name."""
+    if query.well is None:
+        return None
+    name, well = query.well
+    plate = catalogue.plates[name]
+    return f"{plate.name}:{well}" if name == plate.name else f"{plate.screen}/{plate.name}:{well}"
 
-    A search knows the query's well by plate and position alone: those of the same name in other screens are left out.
-    """
+
+def where(catalogue: Catalogue, filters: Filters, query: Query) -> str | None:
+    """The filters as one SQL expression over an image's columns."""
     parts = []
-    if query.well is not None:
-        plate, well = catalogue.plates[query.well[0]], query.well[1]
-        if any(other.name == plate.name and other != plate for other in catalogue.plates.values()):
-            mine = f"screen = {quoted(plate.screen)}"
-            parts.append(f"({mine} OR plate <> {quoted(plate.name)} OR well <> {quoted(well)})")
     if filters.doses:
         parts.append(f"(role = 'control' OR concentration_um IN ({_numbers(filters.doses)}))")
     if filters.times:

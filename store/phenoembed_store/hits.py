@@ -92,6 +92,6 @@ def _same_plate(images: Images, rows: Sequence[Integers] | Integers, query_rows:
     """Whether a hit has a plate in common with the query; null for a query that is not of the store."""
     if query_rows is None:
         return _unknown(len(rows), pa.bool_())
-    plates = images.codes("plate")
+    plates = images.places("plate")
     asked = np.unique(plates[query_rows])
     return pa.array([bool(np.isin(plates[row], asked).any()) for row in rows], pa.bool_())

@@ -149,6 +149,14 @@ class Images:
             self._codes[column] = np.asarray(values.indices, np.int64)
         return self._codes[column]
 
+    def places(self, column: str) -> Integers:
+        """As ``codes``, but that plates of one name in two screens are two."""
+        if column != "plate" or not self.codes("screen").any():  # one screen: its code is 0
+            return self.codes(column)
+        if "screen/plate" not in self._codes:
+            self._codes["screen/plate"] = number(self.codes("screen"), self.codes("plate"))[0]
+        return self._codes["screen/plate"]
+
     def passing(self, where: str | None) -> Subset | None:
         """The rows that the expression lets pass; None when there is no expression. Raises QueryError."""
         return None if where is None else self._filters.passing(where)

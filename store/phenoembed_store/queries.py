@@ -1,6 +1,5 @@
 """What a search starts from: a compound, a well or a group of the store, or a bare vector."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,6 +12,7 @@ import pyarrow as pa
 from phenoembed_store.aggregate import Floats, Integers
 from phenoembed_store.errors import NotInStore, StoreError
 from phenoembed_store.images import Images
+from phenoembed_store.plate_layout import well_name
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _well_rows(images: Images, place: str) -> Integers:
         images.column(column).combine_chunks().take(pa.array(on_plate)).to_numpy(zero_copy_only=False)
         for column in ("screen", "well")
     )
-    here = wells == _canonical(name)
+    here = wells == (well_name(name.strip()) or name)
     if not here.any():
         raise NotInStore(f"plate '{plate}' has no well '{name}'; it has {_few(sorted(set(wells.tolist())))}")
     having = sorted(set(screens[here].tolist()))
@@ -104,11 +104,6 @@ def _well_rows(images: Images, place: str) -> Integers:
         )
     found: Integers = on_plate[here]
     return found
-
-
-def _canonical(well: str) -> str:
-    match = re.fullmatch(r"([A-Za-z]{1,2})0*(\d{1,2})", well.strip())
-    return f"{match[1].upper()}{int(match[2]):02d}" if match else well
 
 
 def _few(names: Sequence[str]) -> str:

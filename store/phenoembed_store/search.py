@@ -103,7 +103,7 @@ def _allowed(images: Images, query: Query, asked: Asked, passing: Subset | None)
         return passing
     flags = np.ones(len(images), np.bool_) if passing is None else passing.flags.copy()
     for column in shared:
-        codes = images.codes(column)
+        codes = images.places(column)
         theirs = np.zeros(int(codes.max()) + 1, np.bool_)
         theirs[codes[query.rows]] = True
         flags &= ~theirs[codes]
@@ -187,7 +187,7 @@ def _paired(images: Images, level: Level, query: Unit, not_same: Sequence[str]) 
     apart = np.ones(cosines.shape, np.bool_)
     part_of_row = np.repeat(np.arange(len(level.part_units)), level.part_units.counts())
     for column in not_same:
-        codes = images.codes(column)
+        codes = images.places(column)
         candidate_codes = codes[level.part_units.rows]
         for i in range(len(query.parts)):
             shared = np.isin(candidate_codes, np.unique(codes[query.part_units.of(i)]))

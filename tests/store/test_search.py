@@ -221,6 +221,21 @@ def test_a_well_of_two_screens_is_asked_for_by_its_screen(tmp_path: Path) -> Non
         both.search(well="nowhere/P1:A01")
 
 
+def test_plates_of_one_name_in_two_screens_are_not_the_same_plate(tmp_path: Path) -> None:
+    store = phenoembed_store.open(tmp_path / "both", create=True)
+    later = fake_rows(["ibuprofen", "taxol"], seed=1)
+    later = later.set_column(later.column_names.index("screen"), "screen", pa.array(["later"] * len(later)))
+    for rows in (fake_rows(["aspirin", "nocodazole"]), later):
+        store.write_images(rows)
+    for level in ("image", "group", "compound"):
+        asked = {"well": "fake/P1:A01", "level": level, "k": 100, "where": "role = 'treated'"}
+        same = {hit["compound"]: hit["same_plate"] for hit in store.search(**asked).to_pylist()}
+        assert not same["ibuprofen"]
+        assert not same["taxol"]
+        apart = store.search(**asked, not_same=["plate"]).column("compound").to_pylist()
+        assert {"ibuprofen", "taxol"} <= set(apart)
+
+
 def test_a_well_may_be_written_without_its_zero(store: Store) -> None:
     assert store.search(well="P1:a7").equals(
         store.search(well="P1:A07").replace_schema_metadata(store.search(well="P1:a7").schema.metadata)
