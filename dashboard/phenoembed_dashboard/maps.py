@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -165,10 +166,10 @@ def _points(
     )
     file = path / "maps" / f"{method.lower()}-{point}-{encoder}-{laid_out}.npz"
     try:
-        with np.load(file) as kept:
+        with file.open("rb") as opened, np.load(opened) as kept:
             if len(kept["points"]) == int(unit.max()) + 1:
                 return kept["points"], (str(kept["axes"][0]), str(kept["axes"][1]))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass  # not made yet, or damaged: it is derived
     vectors = l2_normalise(mean_by(catalogue.compared[rows], unit))
     if vectors.shape[1] < 2:

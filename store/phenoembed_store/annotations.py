@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from phenoembed_store.columns import in_micromolar, renaming
+from phenoembed_store.columns import as_wells, in_micromolar, renaming
 from phenoembed_store.engine import session
 from phenoembed_store.errors import StoreError, one_line
 from phenoembed_store.reading import read_table
@@ -195,19 +195,9 @@ def _our_name(name: str, keys: Sequence[str]) -> str:
 def _typed(column: pa.ChunkedArray, key: str) -> pa.ChunkedArray:
     try:
         typed = column.cast(KEY_TYPES.get(key, pa.string()))
-        return _padded(typed) if key == "well" else typed
+        return as_wells(typed) if key == "well" else typed
     except pa.ArrowInvalid as error:
         raise StoreError(f"column '{key}': {error}") from None
-
-
-def _padded(wells: pa.ChunkedArray) -> pa.ChunkedArray:
-    """``a1`` and ``A001`` are ``A01``, as the images have it; what is no well stays."""
-    import pyarrow.compute as pc
-
-    parts = pc.extract_regex(pc.utf8_upper(wells), r"^\s*(?P<row>[A-Z]{1,2})0*(?P<column>[1-9][0-9]?)\s*$")
-    row, column = (pc.struct_field(parts, name) for name in ("row", "column"))
-    joined = pc.binary_join_element_wise(row, pc.utf8_lpad(column, 2, "0"), "")
-    return pc.coalesce(joined, wells)
 
 
 def _distinct(table: pa.Table, keys: Sequence[str]) -> pa.Table:

@@ -115,12 +115,17 @@ def _names_a_dose(name: str) -> bool:
     return said is not None and re.sub("^final_", "", plain_name(said[0])) in (*NAMES["concentration_um"], "conc")
 
 
+def as_wells(column: pa.ChunkedArray) -> pa.Array:
+    """``a1``, ``A-1`` and ``R01C01`` are ``A01``, as images have it; what is no well stays."""
+    said = column.to_pylist()
+    return pa.array([(isinstance(one, str) and well_name(one.strip())) or one for one in said], column.type)
+
+
 def under_our_names(table: pa.Table, ours: Mapping[str, str]) -> dict[str, pa.Array | pa.ChunkedArray]:
     """The columns of a table that are ours (our name -> theirs)."""
     columns = {name: table.column(theirs) for name, theirs in ours.items()}
     if "well" in ours:
-        said = columns["well"].to_pylist()
-        columns["well"] = pa.array([(isinstance(one, str) and well_name(one.strip())) or one for one in said])
+        columns["well"] = as_wells(columns["well"])
     if "concentration_um" in ours:
         columns["concentration_um"] = in_micromolar(columns["concentration_um"], ours["concentration_um"])
     return columns

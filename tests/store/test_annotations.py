@@ -51,8 +51,14 @@ def test_the_more_particular_annotation_wins(store: Store) -> None:
 
 
 def test_wells_are_matched_however_they_are_written(store: Store) -> None:
-    """Measurements of others name wells A7, A07 or a007, and the columns well_position or Metadata_Well."""
-    for name, well in (("well_position", "A7"), ("Metadata_Well", "a007"), ("Well ID", "A07")):
+    """Measurements of others name wells A7, A07, a007, A-7 or R01C07, and the columns well_position or Metadata_Well."""
+    for name, well in (
+        ("well_position", "A7"),
+        ("Metadata_Well", "a007"),
+        ("Well ID", "A07"),
+        ("Well", "A-7"),
+        ("well", "R01C07"),
+    ):
         table = pa.table({"Assay_Plate_Barcode": ["P1", "P1"], name: [well, "Q99"], "nuclei": [412, 1]})
         report = store.annotate(table, "plate,well")
         assert (report["matched"], report["unmatched"]) == (1, ["P1, Q99"])
