@@ -51,7 +51,7 @@ def test_the_more_particular_annotation_wins(store: Store) -> None:
 
 
 def test_wells_are_matched_however_they_are_written(store: Store) -> None:
-    """Measurements of others name wells A7, A07, a007, A-7 or R01C07, and the columns well_position or Metadata_Well."""
+    """Measurements of others name wells A7, A07, a007, A-7 or R01C07, columns well_position or Metadata_Well."""
     for name, well in (
         ("well_position", "A7"),
         ("Metadata_Well", "a007"),
